@@ -1,0 +1,402 @@
+"""Brings a schema up to date, and tells whether it is.
+
+Numbered migrations (tables, types) run once and forward only; functions, views and roles are all
+applied again whenever the digest over their text differs from the recorded one. Everything happens
+in one transaction under one advisory lock keyed by the schema's name, so any number of processes
+may call `migrate` at once, on a schema that does not exist yet too.
+
+What the files may rely on while they run, all of it local to the transaction:
+
+- ``search_path`` is the schema and ``pg_temp``. Names are written unqualified, and functions pin
+  the path with ``set search_path from current``: the schema's name is a parameter, and no file
+  is a template.
+- the setting ``pgmailbox.schema`` holds the schema's name, for ``roles.sql``.
+- functions may call each other in any order: PL/pgSQL binds late, and for files with
+  ``language sql`` the check of the body is off.
+
+The bookkeeping tables are the one exception to "Python changes no table of the mailbox": the
+functions through which it would have to go are what is being installed.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from pgmailbox.errors import InvalidArgument, MigrationError, SchemaMismatch
+from pgmailbox.sql import find_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from pgmailbox.sql import Migration, SqlFile, SqlTree, Statement
+
+    Connection = psycopg.Connection[Any]
+    AsyncConnection = psycopg.AsyncConnection[Any]
+    Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+DEFAULT_SCHEMA: Final = "pgmailbox"
+
+# 54 characters leave room for "_producer" below PostgreSQL's 63.
+_SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,53}")
+_LANGUAGE_SQL: Final = re.compile(rb"\blanguage\s+sql\b", re.IGNORECASE)
+_SETTINGS: Final[Mapping[str, str]] = {
+    # A database-wide timeout is meant for queries, not for waiting one's turn to migrate.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "client_min_messages": "warning",
+    "check_function_bodies": "on",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a migration would do, or, when `migrate` returns it, what it did."""
+
+    schema: str
+    current_version: int
+    """The newest migration that the schema has been through; 0 for none."""
+    target_version: int
+    """The newest migration that this code brings."""
+    pending: tuple[Migration, ...]
+    repeatables_changed: bool
+    """Whether functions, views and roles have to be applied again."""
+    test_clock: bool
+    """Whether the clock that tests can shift is wanted."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.pending and not self.repeatables_changed
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the database says of itself: checksums by version, digest, names of functions."""
+
+    checksums: Mapping[int, str]
+    digest: str | None
+    functions: frozenset[str]
+
+
+def plan(connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bool = False) -> Plan:
+    """Return what `migrate` would do now. Changes nothing and waits for nobody.
+
+    Raises `InvalidArgument` for a name that is no schema name, `SchemaMismatch` when an applied
+    migration was edited or the database is ahead of this code.
+    """
+    check_schema_name(schema)
+    tree = find_tree(test_clock=test_clock)
+    with connection.transaction():
+        return _plan(_cursor(connection), schema, tree)
+
+
+def migrate(
+    connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bool = False
+) -> Plan:
+    """Bring the schema up to date, creating it if need be, and return what was done.
+
+    All or nothing, in one transaction; within a transaction of the caller's it is part of that, and
+    other migrators wait until the caller ends it. When everything is up to date nothing is written.
+
+    Raises as `plan` does, and `MigrationError`, which names file and line, when a file fails or the
+    schema holds a function that has no file.
+    """
+    check_schema_name(schema)
+    tree = find_tree(test_clock=test_clock)
+    with _exclusively(connection, schema) as cursor:
+        todo = _plan(cursor, schema, tree)
+        if not todo.is_current:
+            _apply(cursor, todo, tree)
+        _refuse_strangers(cursor, schema, tree)
+    return todo
+
+
+def check_schema_name(schema: str) -> str:
+    """Return the name if it may be a schema's; raise `InvalidArgument`, naming it, if not."""
+    if _SCHEMA_NAME.fullmatch(schema) is None:
+        raise InvalidArgument(
+            f"{schema!r} cannot be the name of the schema",
+            hint="Use at most 54 of a-z, 0-9 and _, beginning with a letter or _, but not pg_.",
+        )
+    return schema
+
+
+# --- does the schema fit this code? ---------------------------------------------------------
+
+
+def version_query(schema: str) -> sql.Composed:
+    """Return the query for the schema's version: one row with an integer, or null.
+
+    It reads the view because that is what every role may read. It fails with 42P01 when there is
+    no such schema or nothing in it.
+    """
+    check_schema_name(schema)
+    return sql.SQL("select max(version) from {}").format(sql.Identifier(schema, "schema_version"))
+
+
+def verify(version: int | None, *, schema: str = DEFAULT_SCHEMA) -> None:
+    """Raise `SchemaMismatch` unless this code works with that version (None: no schema).
+
+    A schema may be one version ahead: during a rolling deployment the old code runs against it.
+    """
+    target = find_tree().target_version
+    if version is None:
+        raise SchemaMismatch(
+            f"there is no pgmailbox in schema {schema}", hint="Run pgmailbox migrate."
+        )
+    detail = f"the schema is at version {version}, the code at {target}"
+    if version < target:
+        raise SchemaMismatch(
+            f"schema {schema} is behind the code", detail=detail, hint="Run pgmailbox migrate."
+        )
+    if version > target + 1:
+        raise SchemaMismatch(
+            f"schema {schema} is too new for this code",
+            detail=detail,
+            hint="Install the version of pgmailbox that migrated it.",
+        )
+
+
+def check_schema(connection: Connection, *, schema: str = DEFAULT_SCHEMA) -> None:
+    """Raise `SchemaMismatch` unless the schema is there and fits this code."""
+    try:
+        with connection.transaction(), _cursor(connection) as cursor:
+            row = cursor.execute(version_query(schema)).fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    verify(row[0] if row else None, schema=schema)
+
+
+async def check_schema_async(connection: AsyncConnection, *, schema: str = DEFAULT_SCHEMA) -> None:
+    """Do as `check_schema` does, on an async connection."""
+    try:
+        async with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(version_query(schema))
+            row = await cursor.fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    verify(row[0] if row else None, schema=schema)
+
+
+# --- the transaction ------------------------------------------------------------------------
+
+
+@contextmanager
+def _exclusively(connection: Connection, schema: str) -> Generator[Cursor]:
+    """Open the one transaction, take the one lock, and prepare the settings that files rely on."""
+    is_outermost = connection.info.transaction_status is TransactionStatus.IDLE
+    with connection.transaction():
+        cursor = _cursor(connection)
+        if is_outermost:
+            # What others did while we waited for the lock must be visible after it.
+            cursor.execute("set transaction isolation level read committed, read write")
+        with _settings(cursor, {**_SETTINGS, "pgmailbox.schema": schema}):
+            cursor.execute(
+                "select pg_advisory_xact_lock(hashtextextended('pgmailbox migrate ' || %s, 0))",
+                [schema],
+            )
+            yield cursor
+
+
+@contextmanager
+def _settings(cursor: Cursor, settings: Mapping[str, str]) -> Generator[None]:
+    """Change settings for the block, within a transaction; an error rolls them back with it."""
+    names = [*settings, "search_path"]
+    before = {name: _setting(cursor, name) for name in names}
+    for name, value in settings.items():
+        _set(cursor, name, value)
+    yield
+    for name, value in before.items():
+        _set(cursor, name, value)
+
+
+def _setting(cursor: Cursor, name: str) -> str:
+    row = cursor.execute("select coalesce(current_setting(%s, true), '')", [name]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _set(cursor: Cursor, name: str, value: str) -> None:
+    cursor.execute("select set_config(%s, %s, true)", [name, value])
+
+
+def _cursor(connection: Connection) -> Cursor:
+    """Return a cursor that yields tuples, whatever the caller has set on the connection."""
+    return psycopg.Cursor(connection, row_factory=tuple_row)
+
+
+# --- what is there, and what is to be done --------------------------------------------------
+
+
+def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
+    state = _read_state(cursor, schema)
+    _refuse_foreign_history(state, schema, tree)
+    names = {file.name for file in tree.functions}
+    return Plan(
+        schema=schema,
+        current_version=max(state.checksums, default=0),
+        target_version=tree.target_version,
+        pending=tuple(m for m in tree.migrations if m.version not in state.checksums),
+        repeatables_changed=state.digest != tree.digest or not names <= state.functions,
+        test_clock=tree.test_clock,
+    )
+
+
+def _read_state(cursor: Cursor, schema: str) -> _State:
+    if not _has_bookkeeping(cursor, schema):
+        return _State(checksums={}, digest=None, functions=frozenset())
+    migration, repeatable = (sql.Identifier(schema, t) for t in ("migration", "repeatable"))
+    checksums = cursor.execute(
+        sql.SQL("select version, checksum from {}").format(migration)
+    ).fetchall()
+    digest = cursor.execute(sql.SQL("select digest from {}").format(repeatable)).fetchone()
+    return _State(
+        checksums=dict(checksums),
+        digest=digest[0] if digest else None,
+        functions=frozenset(name for name, _ in _functions(cursor, schema)),
+    )
+
+
+def _has_bookkeeping(cursor: Cursor, schema: str) -> bool:
+    found = cursor.execute(
+        """
+        select 1
+          from pg_class c
+          join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = %s and c.relname = 'migration' and c.relkind = 'r'
+        """,
+        [schema],
+    )
+    return found.fetchone() is not None
+
+
+def _functions(cursor: Cursor, schema: str) -> list[tuple[str, str]]:
+    """Return name and arguments of every function in the schema that no extension brought."""
+    cursor.execute(
+        """
+        select p.proname, pg_get_function_identity_arguments(p.oid)
+          from pg_proc p
+          join pg_namespace n on n.oid = p.pronamespace
+         where n.nspname = %s
+           and not exists (
+               select from pg_depend d
+                where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+         order by 1, 2
+        """,
+        [schema],
+    )
+    return [(name, arguments) for name, arguments in cursor.fetchall()]
+
+
+def _refuse_foreign_history(state: _State, schema: str, tree: SqlTree) -> None:
+    """Raise unless every applied migration is one of ours, word for word."""
+    newest = max(state.checksums, default=0)
+    if newest > tree.target_version:
+        raise SchemaMismatch(
+            f"schema {schema} is ahead of this code",
+            detail=f"the schema is at version {newest}, the code at {tree.target_version}",
+            hint="Install the version of pgmailbox that migrated it.",
+        )
+    for migration in tree.migrations:
+        applied = state.checksums.get(migration.version)
+        if applied not in (None, migration.checksum):
+            raise SchemaMismatch(
+                f"schema {schema} has been through another sql/{migration.file.path}",
+                detail=f"applied was {applied}, the file is {migration.checksum}",
+                hint="A migration is never edited once applied: restore the file, add a new one.",
+            )
+
+
+# --- doing it -------------------------------------------------------------------------------
+
+
+def _apply(cursor: Cursor, todo: Plan, tree: SqlTree) -> None:
+    _create_schema(cursor, todo.schema)
+    cursor.execute(
+        sql.SQL("set local search_path = {}, pg_temp").format(sql.Identifier(todo.schema))
+    )
+    for migration in todo.pending:
+        _run(cursor, migration.file)
+        cursor.execute(
+            "insert into migration (version, name, checksum) values (%s, %s, %s)",
+            [migration.version, migration.name, migration.checksum],
+        )
+    # Also when only a migration is new: it may have dropped a function, to change its arguments.
+    for file in tree.repeatables:
+        _run(cursor, file)
+    _record_repeatables(cursor, tree)
+
+
+def _create_schema(cursor: Cursor, schema: str) -> None:
+    # "if not exists" would ask for the right to create schemas even where there is nothing to do.
+    if cursor.execute("select 1 from pg_namespace where nspname = %s", [schema]).fetchone():
+        return
+    name = sql.Identifier(schema)
+    cursor.execute(sql.SQL("create schema {}").format(name))
+    comment = "pgmailbox: a durable mailbox for every thread of the application."
+    cursor.execute(sql.SQL("comment on schema {} is {}").format(name, comment))
+
+
+def _run(cursor: Cursor, file: SqlFile) -> None:
+    _set(cursor, "check_function_bodies", "off" if _LANGUAGE_SQL.search(file.text) else "on")
+    for statement in file.statements():
+        try:
+            # Not prepared: files of the same text must not be taken for a statement used often.
+            cursor.execute(statement.text, prepare=False)
+        except psycopg.Error as error:
+            if error.sqlstate is None:
+                raise
+            raise _placed(error, file, statement) from error
+
+
+def _placed(error: psycopg.Error, file: SqlFile, statement: Statement) -> MigrationError:
+    """Return the error with the file and the line where it arose, as near as the server knows."""
+    diag = error.diag
+    line = statement.line
+    if diag.statement_position:
+        before = statement.text.decode()[: int(diag.statement_position) - 1]
+        line += before.count("\n")
+    details = (diag.message_detail, diag.internal_query, diag.context)
+    return MigrationError(
+        f"sql/{file.path}:{line}: {diag.message_primary}",
+        detail="\n".join(detail for detail in details if detail) or None,
+        hint=diag.message_hint,
+        path=file.path,
+        line=line,
+        sqlstate=error.sqlstate,
+    )
+
+
+def _record_repeatables(cursor: Cursor, tree: SqlTree) -> None:
+    cursor.execute(
+        """
+        insert into repeatable (digest, test_clock) values (%s, %s)
+        on conflict (only_row) do update
+           set digest = excluded.digest,
+               test_clock = excluded.test_clock,
+               applied_at = excluded.applied_at,
+               applied_by = excluded.applied_by
+        """,
+        [tree.digest, tree.test_clock],
+    )
+
+
+def _refuse_strangers(cursor: Cursor, schema: str, tree: SqlTree) -> None:
+    """Raise if the schema holds a function that has no file, or one name twice."""
+    unseen = {file.name for file in tree.functions}
+    for name, arguments in _functions(cursor, schema):
+        if name not in unseen:
+            raise MigrationError(
+                f"function {schema}.{name}({arguments}) has no file in sql/functions,"
+                " or is an overload of one that has",
+                hint="A changed list of arguments makes a second function: drop the old one in a"
+                " numbered migration. Functions of your own belong in a schema of your own.",
+            )
+        unseen.remove(name)
