@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgmailbox.errors import InvalidArgument
 
 _SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
-_URL: Final = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+_URL: Final = re.compile(r"postgres(?:ql)?://")
 _PORTS: Final = re.compile(r"[0-9,]*")
 _UNREADABLE: Final = "<malformed DSN, not shown>"
 

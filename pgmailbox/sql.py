@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -44,7 +44,7 @@ class SqlFile:
     """A file of the tree: its path below ``sql/`` (with slashes), and its text."""
 
     path: str
-    text: bytes
+    text: bytes = field(repr=False)
 
     @property
     def name(self) -> str:
