@@ -1,0 +1,70 @@
+-- claim_dispatch: claim the one named.
+--
+-- For a producer that enqueues with a guard time in the future and wants to do its own work at once. Time and order are
+-- ignored; the lane is not: while another dispatch of the thread is claimed, or the lane or the queue is paused or halted,
+-- nothing is claimed. The protocol is claim's: lane lock, then a look with a fresh snapshot. A stale dispatch becomes
+-- superseded.
+--
+-- Locks: lane lock (advisory, tried), the dispatch row (skip locked). Waits for nothing.   Time: the database clock.
+create or replace function claim_dispatch(
+    dispatch_id uuid,
+    consumer_id text,
+    lease interval default '30 s'
+)
+returns setof dispatch
+language plpgsql
+volatile
+security definer
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    now constant timestamptz := clock();
+    wanted dispatch;
+begin
+    perform check_duration('lease', claim_dispatch.lease, false);
+    if coalesce(claim_dispatch.consumer_id, '') = '' then
+        perform refuse_claim(claim_dispatch.consumer_id, 1);
+    end if;
+
+    select d.* into wanted
+      from dispatch d
+     where d.dispatch_id = claim_dispatch.dispatch_id and d.phase is not null;
+    if not found then
+        return;
+    end if;
+    if wanted.dispatch_epoch < current_dispatch_epoch(wanted.thread_id) then
+        perform retire(array[wanted.dispatch_id], array[null::uuid], 'superseded');
+        return;
+    end if;
+    if wanted.thread_id is not null and (
+        exists (select from dispatch c where c.thread_id = wanted.thread_id and c.status = 'claimed')
+        or not lane_lock(wanted.thread_id)
+    ) then
+        return;
+    end if;
+
+    return query
+    update dispatch d
+       set status = 'claimed', phase = null, place = coalesce(d.place, nextval('event_id_seq')),
+           claim_token = gen_random_uuid(), claimed_by = claim_dispatch.consumer_id,
+           lease_until = now + claim_dispatch.lease, last_claimed_by = claim_dispatch.consumer_id,
+           last_claimed_at = now, claimed_event_id = nextval('event_id_seq'), updated_at = now
+      from (
+          select l.dispatch_id
+            from dispatch l
+           where l.dispatch_id = wanted.dispatch_id
+             and l.phase is not null
+             and not exists (select from dispatch c where c.thread_id = wanted.thread_id and c.status = 'claimed')
+             and not exists (select from lane where lane.thread_id = wanted.thread_id
+                                and (lane.paused_at is not null or lane.halted_at is not null))
+             and not exists (select from queue q where q.queue = wanted.queue and q.paused_at is not null)
+             for update of l skip locked
+      ) free
+     where d.dispatch_id = free.dispatch_id
+    returning d.*;
+end
+$$;
+
+comment on function claim_dispatch(uuid, text, interval) is
+    'Claim one dispatch by id, whatever its time and place in the lane; no row when it is not queued, or its lane is busy, paused or halted.';

@@ -1,0 +1,20 @@
+-- dead_letter: failed for good, whatever attempts are left.
+--
+-- Locks: the dispatch row, then one queued row of its lane.   Time: the database clock.
+create or replace function dead_letter(dispatch_id uuid, claim_token uuid, error text)
+returns dispatch
+language plpgsql
+volatile
+security definer
+set search_path from current
+as $$
+begin
+    perform assert_claim(dead_letter.dispatch_id, dead_letter.claim_token);
+    perform retire(array[dead_letter.dispatch_id], array[dead_letter.claim_token], 'dead_letter',
+                   errors => array[dead_letter.error]);
+    return find_dispatch(dead_letter.dispatch_id);
+end
+$$;
+
+comment on function dead_letter(uuid, uuid, text) is
+    'Settle a claimed dispatch as failed for good. PM003, PM004 as ack.';

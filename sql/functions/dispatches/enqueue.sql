@@ -1,0 +1,91 @@
+-- enqueue: hand in one dispatch, as part of the caller's transaction.
+--
+-- One INSERT. It looks at nothing of its lane that others change, and takes no lock beyond its own row (and, for a dedupe
+-- key, the key), so that an application may enqueue inside a long transaction while workers claim and settle the same
+-- thread. What follows a ready or blocked dispatch of the same thread, priority and transaction is inserted as blocked: both
+-- appear at the same instant, and the end of the first wakes the second. That keeps a thread that is loaded with a million
+-- dispatches in one transaction from filling the ready index.
+--
+-- Time: the database clock, at the call.
+create or replace function enqueue(
+    thread_id text default null,
+    payload jsonb default '{}',
+    kind text default 'default',
+    queue text default 'default',
+    priority int default 128,
+    run_id uuid default null,
+    dispatch_id uuid default null,
+    dedupe_key text default null,
+    available_at timestamptz default null,
+    delay interval default null,
+    max_attempts int default 5,
+    on_duplicate text default 'raise'
+)
+returns dispatch
+language plpgsql
+volatile
+security definer
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    now constant timestamptz := clock();
+    due constant timestamptz := greatest(coalesce(enqueue.available_at, now + enqueue.delay, now), now);
+    place constant bigint := nextval('event_id_seq');
+    stored dispatch;
+begin
+    if not coalesce(
+        enqueue.payload is not null and enqueue.kind <> '' and enqueue.queue <> ''
+        and enqueue.priority between 0 and 255 and enqueue.max_attempts >= 1
+        and enqueue.on_duplicate in ('raise', 'return')
+        and (enqueue.thread_id is null or length(enqueue.thread_id) between 1 and 512)
+        and (enqueue.dedupe_key is null or enqueue.dedupe_key <> '')
+        and (enqueue.delay is null or enqueue.available_at is null and enqueue.delay >= interval '0'), false)
+    then
+        perform refuse_enqueue(
+            enqueue.thread_id, enqueue.payload, enqueue.kind, enqueue.queue, enqueue.priority, enqueue.dedupe_key,
+            enqueue.available_at, enqueue.delay, enqueue.max_attempts, enqueue.on_duplicate);
+    end if;
+
+    loop
+        insert into dispatch (
+            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id, priority, max_attempts, queue,
+            kind, thread_id, dedupe_key, phase, updated_at, payload)
+        select coalesce(enqueue.dispatch_id, new_id()), place, case when p.phase = 'ready' then place end,
+               coalesce((select e.dispatch_epoch from thread_epoch e where e.thread_id = enqueue.thread_id), 0),
+               now, due, enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue, enqueue.kind,
+               enqueue.thread_id, enqueue.dedupe_key, p.phase, now, enqueue.payload
+          from (select case
+                    when due > now then 'scheduled'
+                    when enqueue.thread_id is not null and pg_current_xact_id_if_assigned() is not null and (
+                        select d.xmin = pg_current_xact_id_if_assigned()::xid
+                          from dispatch d
+                         where d.thread_id = enqueue.thread_id
+                           and d.phase in ('ready', 'blocked')
+                           and d.priority = enqueue.priority
+                         order by d.seq desc
+                         limit 1) then 'blocked'
+                    else 'ready'
+                end as phase) p
+            on conflict do nothing
+        returning * into stored;
+        exit when found;
+        stored := resolve_duplicate(enqueue.dispatch_id, enqueue.thread_id, enqueue.queue, enqueue.dedupe_key,
+                                    enqueue.on_duplicate);
+        if stored.dispatch_id is not null then
+            return masked(stored);
+        end if;
+    end loop;
+
+    if enqueue.dispatch_id is not null
+       and exists (select from dispatch_history h where h.dispatch_id = enqueue.dispatch_id)
+    then
+        perform refuse_existing(enqueue.dispatch_id);
+    end if;
+    perform ring(array[enqueue.queue]);
+    return stored;
+end
+$$;
+
+comment on function enqueue(text, jsonb, text, text, int, uuid, uuid, text, timestamptz, interval, int, text) is
+    'Enqueue one dispatch, durable when the caller''s transaction commits. PM001 when its id exists, PM002 when its dedupe key is live, PM005 for bad arguments.';

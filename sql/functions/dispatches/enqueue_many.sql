@@ -1,0 +1,91 @@
+-- enqueue_many: hand in an array of dispatches, all or none, in its order.
+--
+-- The same as enqueue for each, as one INSERT. Of the rows of one thread and priority the first is ready, the others wait
+-- blocked behind it: they appear at the same instant, and the end of the first wakes the second. Elements that meet a unique
+-- key go through enqueue one by one, which raises or returns the live dispatch.
+--
+-- Time: the database clock, one instant for all.
+create or replace function enqueue_many(dispatches jsonb)
+returns setof dispatch
+language plpgsql
+volatile
+security definer
+set search_path from current
+set enable_seqscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    now constant timestamptz := clock();
+    ids uuid[] := check_enqueue_many(enqueue_many.dispatches);
+    stored record;
+begin
+    with element as materialized (
+        select e.*, coalesce(e.priority, 128) as urgency,
+               greatest(coalesce(e.available_at, now + e.delay, now), now) as due
+          from rows from (
+                   unnest(ids),
+                   jsonb_to_recordset(enqueue_many.dispatches) as (
+                       thread_id text, payload jsonb, kind text, queue text, priority int, run_id uuid, dedupe_key text,
+                       available_at timestamptz, delay interval, max_attempts int)
+               ) with ordinality e (
+                   id, thread_id, payload, kind, queue, priority, run_id, dedupe_key, available_at, delay, max_attempts,
+                   ord)
+    ), phased as (
+        select e.*,
+               case
+                   when e.due > now then 'scheduled'
+                   when e.thread_id is null then 'ready'
+                   when row_number() over (
+                       partition by e.thread_id, e.urgency, e.due > now order by e.ord) = 1 then 'ready'
+                   else 'blocked'
+               end as phase
+          from element e
+    ), numbered as (
+        select p.*, nextval('event_id_seq') as seq
+          from (select p.* from phased p order by p.ord) p
+    ), inserted as (
+        insert into dispatch (
+            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id, priority, max_attempts, queue,
+            kind, thread_id, dedupe_key, phase, updated_at, payload)
+        select n.id, n.seq, case when n.phase = 'ready' then n.seq end,
+               coalesce((select t.dispatch_epoch from thread_epoch t where t.thread_id = n.thread_id), 0),
+               now, n.due, n.run_id, n.urgency, coalesce(n.max_attempts, 5), coalesce(n.queue, 'default'),
+               coalesce(n.kind, 'default'), n.thread_id, n.dedupe_key, n.phase, now, coalesce(n.payload, '{}')
+          from numbered n
+            on conflict do nothing
+        returning dispatch_id, thread_id, queue
+    )
+    select coalesce(array_agg(dispatch_id), '{}') as ids,
+           array_agg(distinct thread_id) filter (where thread_id is not null) as threads,
+           array_agg(distinct queue::text) as queues
+      into stored
+      from inserted;
+
+    if cardinality(stored.ids) < cardinality(ids) then
+        ids := resolve_duplicates(enqueue_many.dispatches, ids, stored.ids);
+        if stored.threads is not null then
+            perform wake_lanes(stored.threads);
+        end if;
+    end if;
+    perform refuse_existing(h.dispatch_id)
+       from jsonb_to_recordset(enqueue_many.dispatches) as e (dispatch_id uuid)
+       join dispatch_history h on h.dispatch_id = e.dispatch_id
+      where e.dispatch_id is not null;
+    if stored.queues is not null then
+        perform ring(stored.queues);
+    end if;
+
+    return query
+    select m.*
+      from unnest(ids) with ordinality i (dispatch_id, ord)
+      join dispatch d on d.dispatch_id = i.dispatch_id
+     cross join lateral masked(d) m
+     order by i.ord;
+end
+$$;
+
+comment on function enqueue_many(jsonb) is
+    'Enqueue an array of objects with the argument names of enqueue as keys; all or nothing, in the array''s order. Errors as enqueue.';
