@@ -17,7 +17,7 @@ declare
         why, clock}';
     producing constant text[] := '{cancel, enqueue, enqueue_many, interrupt}';
     maintaining constant text[] := '{
-        gc, purge_terminal, reclaim_expired_leases, reconcile_terminal_dispatches,
+        gc, next_lease_expiry, purge_terminal, reclaim_expired_leases, reconcile_terminal_dispatches,
         wake_threads}';
     consuming constant text[] := '{
         ack, ack_many, announce_consumer, await_work, claim, claim_dispatch, dead_letter,
