@@ -11,8 +11,10 @@ import pytest
 from psycopg import sql
 
 from pgmailbox import migrate as migrate_module
+from pgmailbox import schema as schema_module
 from pgmailbox.errors import InvalidArgument, MigrationError, SchemaMismatch
-from pgmailbox.migrate import check_schema, check_schema_async, migrate, plan
+from pgmailbox.migrate import migrate, plan
+from pgmailbox.schema import check_schema, check_schema_async
 from pgmailbox.sql import SqlTree, find_tree
 from tests.sessions import one, rows, set_clock, wait_blocked
 
@@ -49,7 +51,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def find_copy(*, test_clock: bool = False) -> SqlTree:
         return SqlTree(root, test_clock=test_clock)
 
-    monkeypatch.setattr(migrate_module, "find_tree", find_copy)
+    for module in (migrate_module, schema_module):
+        monkeypatch.setattr(module, "find_tree", find_copy)
     return root
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pgmailbox.errors import InvalidArgument, SchemaMismatch
-from pgmailbox.migrate import check_schema_name, verify, version_query
+from pgmailbox.schema import check_schema_name, verify, version_query
 from pgmailbox.sql import find_tree
 
 TARGET = find_tree().target_version
