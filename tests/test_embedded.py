@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -15,7 +17,7 @@ from pgmailbox.errors import EmbeddedServerError
 from tests.sessions import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Generator
 
 STARTS_A_SERVER = """
 import sys
@@ -29,6 +31,15 @@ sys.stdin.readline()
 @pytest.fixture
 def bin_dir(pytestconfig: pytest.Config) -> Path:
     return find_binaries(pytestconfig.getoption("--pg-major"))
+
+
+@pytest.fixture
+def open_folder() -> Generator[Path]:
+    """A folder that every user may enter; those that pytest makes are its user's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 def is_alive(pid: int) -> bool:
@@ -57,10 +68,8 @@ def test_what_was_committed_survives_a_crash_at_the_same_address(bin_dir: Path) 
             assert connection.execute("select * from kept").fetchone() == (1,)
 
 
-def test_a_data_directory_that_was_given_is_kept(bin_dir: Path, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    data = tmp_path / "data"
+def test_a_data_directory_that_was_given_is_kept(bin_dir: Path, open_folder: Path) -> None:
+    data = open_folder / "data"
     with (
         EmbeddedPostgres(bin_dir, data_dir=data) as server,
         psycopg.connect(server.dsn) as connection,
@@ -97,7 +106,7 @@ def test_the_server_does_not_outlive_the_process_that_started_it(
         if how is not None:
             process.send_signal(how)
     wait_until(lambda: not is_alive(int(pid)))
-    wait_until(lambda: not os.path.exists(folder))  # noqa: PTH110 - a path from a pipe
+    wait_until(lambda: not Path(folder).exists())
 
 
 def test_without_binaries_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
