@@ -3,6 +3,7 @@
 The public names; everything else is a room of the house and may change.
 """
 
+from pgmailbox.config import LifecycleConfig, MailboxConfig
 from pgmailbox.errors import (
     AlreadyConsumed,
     AlreadyExists,
@@ -22,22 +23,58 @@ from pgmailbox.errors import (
     Unavailable,
     VersionConflict,
 )
+from pgmailbox.lifecycle import Lifecycle
+from pgmailbox.mailbox import Mailbox
+from pgmailbox.models import (
+    Dispatch,
+    DispatchStatus,
+    Event,
+    GcReport,
+    Interrupt,
+    Reason,
+    StatusCount,
+    SweepReport,
+)
+from pgmailbox.outcomes import DeadLetter, Retry, Snooze
+from pgmailbox.recovery import RecoveryReport
+from pgmailbox.store import EnqueueRequest
+from pgmailbox.sync_mailbox import SyncMailbox
+from pgmailbox.worker import HeldDispatch
 
 __all__ = [
     "AlreadyConsumed",
     "AlreadyExists",
     "BlockedByBarrier",
     "ClaimLost",
+    "DeadLetter",
+    "Dispatch",
+    "DispatchStatus",
     "DuplicateKey",
     "EmbeddedServerError",
+    "EnqueueRequest",
+    "Event",
+    "GcReport",
+    "HeldDispatch",
+    "Interrupt",
     "InvalidArgument",
+    "Lifecycle",
     "LifecycleBusy",
+    "LifecycleConfig",
+    "Mailbox",
+    "MailboxConfig",
     "MailboxFull",
     "MigrationError",
     "NotFound",
     "PgMailboxError",
+    "Reason",
+    "RecoveryReport",
     "Refused",
+    "Retry",
     "SchemaMismatch",
+    "Snooze",
+    "StatusCount",
+    "SweepReport",
+    "SyncMailbox",
     "ThreadBusy",
     "Unavailable",
     "VersionConflict",

@@ -1,0 +1,144 @@
+"""What can be set, with the defaults that most want.
+
+Durations are `timedelta`; a number means seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from pgmailbox.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Duration = timedelta | float
+
+DEFAULT_QUEUES: Final = ("default",)
+
+
+def as_timedelta(name: str, value: Duration | None, *, positive: bool = False) -> timedelta:
+    """Return a duration given as a timedelta or in seconds.
+
+    Raises `InvalidArgument` (PM005) that names the argument when it is no duration, is negative, or
+    is zero where it must not be.
+    """
+    try:
+        duration = value if isinstance(value, timedelta) else timedelta(seconds=value or 0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{name} must be a timedelta or seconds, not {value!r}") from error
+    if duration < timedelta(0) or (positive and not duration):
+        bound = "above zero" if positive else "not negative"
+        raise InvalidArgument(f"{name} must be {bound}", detail=f"{name} is {duration}")
+    return duration
+
+
+def new_consumer_id() -> str:
+    """Return a name that tells a DBA where a consumer runs, and that no other process has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxConfig:
+    """How a mailbox works. Raises `InvalidArgument` (PM005) for a value that makes no sense."""
+
+    schema: str = "pgmailbox"
+    consumer_id: str = field(default_factory=new_consumer_id)
+    """Names this process in ``claimed_by`` and the view ``consumers``; must be unique among them."""
+    queues: Sequence[str] = DEFAULT_QUEUES
+    """The queues that workers claim from."""
+    concurrency: int = 10
+    """How many handlers run at a time."""
+    prefetch: int = 200
+    """How many dispatches may be claimed ahead of being run, at most. Handlers that take longer
+    than a few milliseconds never see that many: only what runs within the next 50 ms is fetched."""
+    pool_size: int = 8
+    """Connections at most, when the mailbox makes its own pool; the listener has one more."""
+    lease: Duration = timedelta(seconds=30)
+    """How long a claim lasts without renewal; a dead worker's dispatches run again after it."""
+    suspended_lease: Duration = timedelta(seconds=600)
+    """The lease while a dispatch is suspended (it waits for a person)."""
+    lease_renewal_interval: Duration = timedelta(seconds=10)
+    """How often leases are renewed; never less often than three times a lease."""
+    sweep_interval: Duration = timedelta(seconds=30)
+    """How often expired leases are looked for at least; the next expiry is waited for exactly."""
+    gc_interval: Duration = timedelta(seconds=60)
+    gc_ttl: Duration = timedelta(hours=24)
+    """How long terminal dispatches and events are kept."""
+    max_attempts: int = 5
+    retry_delay: Duration = timedelta(seconds=0.25)
+    """Delay before the second attempt; doubles with every failure."""
+    max_retry_delay: Duration = timedelta(seconds=30)
+    poll_interval: Duration = timedelta(seconds=2)
+    """How often an idle worker looks without having been notified."""
+    drain_timeout: Duration = timedelta(seconds=30)
+    """How long a shutdown waits for running handlers before it releases them."""
+    listen: bool = True
+    """Whether to LISTEN. Behind a transaction pooler give ``listen_dsn``, or turn it off."""
+
+    def __post_init__(self) -> None:
+        self._normalise(as_queues, "queues")
+        for name in _POSITIVE_DURATIONS:
+            self._normalise(lambda value, name=name: as_timedelta(name, value, positive=True), name)
+        for name in _DURATIONS:
+            self._normalise(lambda value, name=name: as_timedelta(name, value), name)
+        for name, least in _COUNTS.items():
+            if getattr(self, name) < least:
+                raise InvalidArgument(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not self.consumer_id:
+            raise InvalidArgument("consumer_id must not be empty")
+
+    def _normalise(self, convert: Callable[..., object], name: str) -> None:
+        object.__setattr__(self, name, convert(getattr(self, name)))
+
+    def seconds(self, name: str) -> float:
+        """Return one of the durations in seconds."""
+        return as_timedelta(name, getattr(self, name)).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleConfig:
+    """How a lifecycle starts. Raises `InvalidArgument` (PM005) for a value that makes no sense."""
+
+    startup_delay: Duration = 0
+    recovery_attempts: int = 1
+    recovery_retry_delay: Duration = 0.25
+    maintenance_callback: Callable[[], object] | None = None
+    """Called after each clean-up (a coroutine is awaited); its failure is logged, not raised."""
+
+    def __post_init__(self) -> None:
+        for name in ("startup_delay", "recovery_retry_delay"):
+            object.__setattr__(self, name, as_timedelta(name, getattr(self, name)))
+        if self.recovery_attempts < 1:
+            raise InvalidArgument(
+                f"recovery_attempts must be at least 1, not {self.recovery_attempts}"
+            )
+
+    def seconds(self, name: str) -> float:
+        """Return one of the durations in seconds."""
+        return as_timedelta(name, getattr(self, name)).total_seconds()
+
+
+def as_queues(value: Sequence[str]) -> tuple[str, ...]:
+    """Return names of queues as a tuple without doubles; at least one, none empty."""
+    queues = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+    if not queues or not all(queues):
+        raise InvalidArgument("queues must name at least one queue, none of them empty")
+    return queues
+
+
+_POSITIVE_DURATIONS: Final = (
+    "lease",
+    "suspended_lease",
+    "lease_renewal_interval",
+    "sweep_interval",
+    "gc_interval",
+    "poll_interval",
+)
+_DURATIONS: Final = ("gc_ttl", "retry_delay", "max_retry_delay", "drain_timeout")
+_COUNTS: Final = {"concurrency": 1, "prefetch": 0, "pool_size": 1, "max_attempts": 1}

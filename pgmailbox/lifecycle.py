@@ -1,0 +1,184 @@
+"""From recovery to quiescence: what runs between start and shutdown of a mailbox.
+
+    starting --recovered--> running --shutdown--> stopped
+        |                      |
+        `-----abort------------+-----abort------> stopped
+
+Everything that touches the database between start and stop is a child of one task; when that task
+has ended, nothing of the lifecycle is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from pgmailbox.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+    from pgmailbox.config import LifecycleConfig
+    from pgmailbox.listener import Listener
+    from pgmailbox.maintenance import Maintenance
+    from pgmailbox.recovery import Recovery, RecoveryReport
+    from pgmailbox.worker import Worker
+
+_log: Final = get_logger("lifecycle")
+
+
+class Lifecycle:
+    """One run of a mailbox's workers and loops; also the handle by which it is stopped.
+
+    Dropping the handle stops nothing.
+    """
+
+    def __init__(  # noqa: PLR0913 - it is given the rooms that it opens and closes
+        self,
+        config: LifecycleConfig,
+        *,
+        prepare: Callable[[], Awaitable[None]],
+        recovery: Recovery,
+        worker: Worker,
+        listener: Listener | None,
+        maintenance: Maintenance,
+        dismiss: Callable[[], Awaitable[None]],
+        drain_timeout: float,
+        transition: asyncio.Lock,
+    ) -> None:
+        self._config = config
+        self._prepare = prepare
+        self._recovery = recovery
+        self._worker = worker
+        self._listener = listener
+        self._maintenance = maintenance
+        self._dismiss = dismiss
+        self._drain_timeout = drain_timeout
+        self._transition = transition
+        self._recovered: asyncio.Future[RecoveryReport | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._main: asyncio.Task[None] | None = None
+
+    # --- the handle -----------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether workers and loops are up, or on their way up."""
+        return self._main is not None and not self._main.done()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there was nothing to do when the worker last looked, and nothing is held."""
+        return self._worker.is_idle
+
+    @property
+    def unstoppable(self) -> list[UUID]:
+        """Dispatches whose handlers, in threads, run on although they were told to end.
+
+        They keep their leases only as long as this process lives: leave it, and they run again
+        elsewhere when the leases lapse.
+        """
+        return self._worker.unstoppable
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - part of the contract's drain
+        """Stop: claim nothing more, let running handlers finish, release what has not started.
+
+        Handlers that still run after ``timeout`` seconds (default: the mailbox's drain_timeout)
+        are cancelled and their dispatches released. When this returns, no task of this lifecycle
+        touches the database any more. Calling it again, or after `abort`, does nothing.
+        """
+        async with self._transition:
+            main = self._main
+            if main is None or main.done():
+                return
+            self._worker.drain()
+            limit = self._drain_timeout if timeout is None else timeout
+            if not self._worker_ends.done():
+                await asyncio.wait([self._worker_ends], timeout=limit)
+            if not self._worker_ends.done():
+                self._worker.stop()
+                await asyncio.wait([self._worker_ends], timeout=_STOP_TIMEOUT)
+            main.cancel()
+            await asyncio.wait([main])
+            await self._say_goodbye()
+            _log.info("lifecycle.stopped")
+
+    def abort(self) -> None:
+        """Stop at once, giving nothing back: leases lapse, and the work is redone elsewhere."""
+        if self._main is not None:
+            self._main.cancel()
+
+    async def wait(self) -> None:
+        """Wait until the lifecycle has ended, by whatever means."""
+        if self._main is not None:
+            await asyncio.wait([self._main])
+
+    # --- starting -------------------------------------------------------------------------
+
+    def start(self, *, must_recover: bool) -> None:
+        """Begin, in the background. With ``must_recover`` a failed recovery ends it."""
+        self._worker_ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._main = asyncio.create_task(self._run(must_recover=must_recover), name="pgmailbox")
+        self._main.add_done_callback(self._note_end)
+
+    async def ready(self) -> RecoveryReport | None:
+        """Wait until recovery is done and everything runs. Raises what recovery failed with."""
+        return await asyncio.shield(self._recovered)
+
+    async def _run(self, *, must_recover: bool) -> None:
+        await asyncio.sleep(self._config.seconds("startup_delay"))
+        try:
+            await self._prepare()
+            report = await self._recover(must_succeed=must_recover)
+        except Exception as error:
+            self._recovered.set_exception(error)
+            self._recovered.exception()  # retrieved: nobody may be waiting
+            raise
+        async with asyncio.TaskGroup() as tasks:
+            if self._listener is not None:
+                tasks.create_task(self._listener.run(), name="pgmailbox-listener")
+            tasks.create_task(self._maintenance.run(), name="pgmailbox-maintenance")
+            tasks.create_task(self._work(), name="pgmailbox-worker")
+            self._recovered.set_result(report)
+            _log.info("lifecycle.started")
+
+    async def _work(self) -> None:
+        try:
+            await self._worker.run()
+        finally:
+            if not self._worker_ends.done():
+                self._worker_ends.set_result(None)
+
+    async def _recover(self, *, must_succeed: bool) -> RecoveryReport | None:
+        for attempt in range(1, self._config.recovery_attempts + 1):
+            try:
+                return await self._recovery.run()
+            except Exception as error:  # noqa: BLE001 - raised again when attempts are used up
+                _log.warning("recovery.attempt_failed", attempt=attempt, error=str(error))
+                if attempt == self._config.recovery_attempts:
+                    if must_succeed:
+                        raise
+                    return None
+            await asyncio.sleep(self._config.seconds("recovery_retry_delay"))
+        return None
+
+    def _note_end(self, main: asyncio.Task[None]) -> None:
+        if not self._worker_ends.done():
+            self._worker_ends.set_result(None)
+        if not self._recovered.done():
+            self._recovered.cancel()
+        if not main.cancelled() and main.exception() is not None:
+            _log.error("lifecycle.failed", exc_info=main.exception())
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(_GOODBYE_TIMEOUT):
+                await self._dismiss()
+        except Exception as error:  # noqa: BLE001 - a courtesy; its absence is noticed in time
+            _log.info("consumer.not_dismissed", error=str(error))
+
+
+_STOP_TIMEOUT: Final = 10.0
+_GOODBYE_TIMEOUT: Final = 2.0

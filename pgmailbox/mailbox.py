@@ -1,0 +1,431 @@
+"""The mailbox: what an application holds, and where all rooms of the house are put together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from uuid import UUID
+
+from psycopg_pool import PoolTimeout
+
+from pgmailbox.config import LifecycleConfig, MailboxConfig
+from pgmailbox.dsn import redacted
+from pgmailbox.errors import LifecycleBusy, Unavailable
+from pgmailbox.lifecycle import Lifecycle
+from pgmailbox.listener import Listener
+from pgmailbox.maintenance import Maintenance
+from pgmailbox.schema import check_schema_async
+from pgmailbox.recovery import Recovery, RecoveryReport
+from pgmailbox.requests import as_requests, chunked
+from pgmailbox.store import EnqueueRequest, Functions, Store
+from pgmailbox.store.connections import connect_listener, new_pool
+from pgmailbox.worker import Handlers, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Self
+
+    from psycopg import AsyncConnection
+    from psycopg_pool import AsyncConnectionPool
+
+    from pgmailbox.config import Duration
+    from pgmailbox.models import (
+        Dispatch,
+        Event,
+        GcReport,
+        Interrupt,
+        Reason,
+        StatusCount,
+        SweepReport,
+    )
+    from pgmailbox.store import Call
+    from pgmailbox.worker import HeldDispatch
+
+T = TypeVar("T")
+F = TypeVar("F", bound="Callable[[HeldDispatch], Any]")
+
+
+class Mailbox:
+    """A durable mailbox in a PostgreSQL database, for asyncio.
+
+    Takes a DSN, or an open or unopened `AsyncConnectionPool` of the application (which stays the
+    application's to close). The first call opens it; ``async with`` or `open` does so early and
+    raises `SchemaMismatch` (PM009) when the schema is missing or does not fit. ``listen_dsn`` is for
+    databases behind a transaction pooler: LISTEN needs a session of its own.
+
+    Every method raises `PgMailboxError` subclasses for what the database refuses, and psycopg's own
+    errors otherwise; after an `OperationalError` it is unknown whether the call was carried out.
+    """
+
+    def __init__(
+        self,
+        dsn_or_pool: str | AsyncConnectionPool[Any],
+        *,
+        config: MailboxConfig | None = None,
+        listen_dsn: str | None = None,
+    ) -> None:
+        self.config = config or MailboxConfig()
+        self.handlers = Handlers()
+        self._functions = Functions(self.config.schema)
+        self._given = dsn_or_pool
+        self._listen_dsn = listen_dsn
+        self._pool: AsyncConnectionPool[Any] | None = None
+        self._is_open = False
+        self._lifecycle: Lifecycle | None = None
+        self._opening = asyncio.Lock()
+        self._transition = asyncio.Lock()
+
+    # --- opening and closing --------------------------------------------------------------
+
+    def configure(self, *, dsn: str | None = None, config: MailboxConfig | None = None) -> None:
+        """Replace DSN or configuration, before the mailbox is used. Raises `LifecycleBusy` after."""
+        if self._pool is not None:
+            raise LifecycleBusy("the mailbox is in use; it can be configured before that only")
+        self._given = self._given if dsn is None else dsn
+        if config is not None:
+            self.config = config
+            self._functions = Functions(config.schema)
+
+    async def open(self) -> None:
+        """Connect, and make sure that the schema fits. Does nothing when open.
+
+        Raises `Unavailable` when the database cannot be reached, `SchemaMismatch` (PM009) when the
+        schema is missing or is not one for this version.
+        """
+        async with self._opening:
+            if self._is_open:
+                return
+            pool = self._made_pool()
+            await pool.open()
+            try:
+                async with pool.connection() as connection:
+                    await check_schema_async(connection, schema=self.config.schema)
+            except PoolTimeout as error:
+                await self._disconnect()
+                raise Unavailable(
+                    "the database cannot be reached", detail=redacted(pool.conninfo)
+                ) from error
+            except BaseException:
+                await self._disconnect()
+                raise
+            self._is_open = True
+
+    async def close(self) -> None:
+        """Shut a running lifecycle down and disconnect; a pool of the application stays open."""
+        if self._lifecycle is not None:
+            await self._lifecycle.shutdown()
+        await self._disconnect()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _made_pool(self) -> AsyncConnectionPool[Any]:
+        if self._pool is None:
+            given = self._given
+            self._pool = new_pool(given, self.config) if isinstance(given, str) else given
+        return self._pool
+
+    async def _disconnect(self) -> None:
+        pool, self._pool = self._pool, None
+        self._is_open = False
+        if pool is not None and pool is not self._given:
+            await pool.close()
+
+    async def _run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
+        if connection is None and not self._is_open:
+            await self.open()
+        return await Store(self._made_pool()).run(call, connection)
+
+    # --- producing ------------------------------------------------------------------------
+
+    async def enqueue(  # noqa: PLR0913 - the arguments of the SQL function
+        self,
+        payload: object,
+        *,
+        thread_id: str | None = None,
+        kind: str = "default",
+        queue: str = "default",
+        priority: int = 128,
+        run_id: UUID | None = None,
+        dispatch_id: UUID | None = None,
+        dedupe_key: str | None = None,
+        available_at: datetime | None = None,
+        delay: Duration | None = None,
+        max_attempts: int | None = None,
+        on_duplicate: Literal["raise", "return"] = "raise",
+        connection: AsyncConnection[Any] | None = None,
+    ) -> Dispatch:
+        """Enqueue one dispatch and return it.
+
+        With ``connection`` it is part of the caller's transaction and durable when that commits;
+        without, it is durable when this returns. ``payload`` is anything JSON. ``delay`` and
+        ``available_at`` (aware) put its start off; ``dedupe_key`` allows one live dispatch a thread
+        (a queue, where there is no thread).
+
+        Raises `AlreadyExists` (PM001) for a dispatch_id that exists, `DuplicateKey` (PM002) for a
+        dedupe_key that is live, unless ``on_duplicate="return"`` asks for the live dispatch, and
+        `InvalidArgument` (PM005).
+        """
+        request = EnqueueRequest(
+            payload=payload,
+            thread_id=thread_id,
+            kind=kind,
+            queue=queue,
+            priority=priority,
+            run_id=run_id,
+            dispatch_id=dispatch_id,
+            dedupe_key=dedupe_key,
+            available_at=available_at,
+            delay=delay,
+            max_attempts=self.config.max_attempts if max_attempts is None else max_attempts,
+            on_duplicate=on_duplicate,
+        )
+        return await self._run(self._functions.enqueue(request), connection)
+
+    async def enqueue_many(
+        self,
+        items: Iterable[EnqueueRequest | Mapping[str, Any]],
+        *,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> list[Dispatch]:
+        """Enqueue many dispatches, all or none, and return them in the order given.
+
+        Items are mappings with the arguments of `enqueue` as keys, or `EnqueueRequest`. Raises as
+        `enqueue`; the message names the item.
+        """
+        requests = as_requests(items, max_attempts=self.config.max_attempts)
+        calls = [self._functions.enqueue_many(chunk) for chunk in chunked(requests)]
+        if connection is None and len(calls) != 1:
+            await self.open()
+            async with self._made_pool().connection() as own, own.transaction():
+                return await self._run_all(calls, own)
+        return await self._run_all(calls, connection)
+
+    async def _run_all(
+        self, calls: Sequence[Call[list[T]]], connection: AsyncConnection[Any] | None
+    ) -> list[T]:
+        return [row for call in calls for row in await self._run(call, connection)]
+
+    async def cancel(
+        self, dispatch_id: UUID, *, connection: AsyncConnection[Any] | None = None
+    ) -> Dispatch | None:
+        """Cancel a queued dispatch; None when it is not queued (any more)."""
+        return await self._run(self._functions.cancel(dispatch_id), connection)
+
+    async def interrupt(
+        self, thread_id: str, *, connection: AsyncConnection[Any] | None = None
+    ) -> Interrupt:
+        """Make everything stale that the thread was to do; its running handler is cancelled."""
+        return await self._run(self._functions.interrupt(thread_id), connection)
+
+    # --- looking --------------------------------------------------------------------------
+
+    async def load_dispatch(self, dispatch_id: UUID) -> Dispatch | None:
+        """Return a dispatch, live or terminal; None for an unknown id or one that was purged."""
+        return await self._run(self._functions.load_dispatch(dispatch_id))
+
+    async def list_dispatches(
+        self,
+        *,
+        thread_id: str | None = None,
+        statuses: Sequence[str] | None = None,
+        page_size: int = 100,
+        after: UUID | None = None,
+    ) -> list[Dispatch]:
+        """Return a page: claim order within a thread, dispatch_id order across threads."""
+        return await self._run(
+            self._functions.list_dispatches(
+                thread_id=thread_id, statuses=statuses, page_size=page_size, after=after
+            )
+        )
+
+    async def count_dispatches_by_status(self) -> list[StatusCount]:
+        """Return how many dispatches there are in each status."""
+        return await self._run(self._functions.count_dispatches_by_status())
+
+    async def why(self, dispatch_id: UUID) -> Reason:
+        """Return why a dispatch is not running."""
+        return await self._run(self._functions.why(dispatch_id))
+
+    async def timeline(
+        self, thread_id: str, *, page_size: int = 100, after: int | None = None
+    ) -> list[Event]:
+        """Return what happened to a thread's dispatches, oldest first."""
+        return await self._run(
+            self._functions.timeline(thread_id, page_size=page_size, after=after)
+        )
+
+    # --- what an operator does by hand ------------------------------------------------------
+
+    async def retry_dispatch(self, dispatch_id: UUID) -> Dispatch:
+        """Queue a dead letter or a cancelled dispatch again, with no attempt used.
+
+        Raises `NotFound` (PM004), `InvalidArgument` (PM005) in another status, `DuplicateKey`
+        (PM002) when its dedupe_key is live again.
+        """
+        return await self._run(self._functions.retry_dispatch(dispatch_id))
+
+    async def pause_thread(self, thread_id: str) -> None:
+        """Claim nothing more of a thread; what runs, runs on."""
+        await self._run(self._functions.pause_thread(thread_id))
+
+    async def resume_thread(self, thread_id: str) -> None:
+        """End a thread's pause, and its halt after a dead letter."""
+        await self._run(self._functions.resume_thread(thread_id))
+
+    async def pause_queue(self, queue: str) -> None:
+        """Claim nothing more from a queue; what runs, runs on."""
+        await self._run(self._functions.pause_queue(queue))
+
+    async def resume_queue(self, queue: str) -> None:
+        """End a queue's pause."""
+        await self._run(self._functions.resume_queue(queue))
+
+    async def set_lane_policy(
+        self, thread_id: str, policy: Literal["skip", "strict", "halt"]
+    ) -> None:
+        """Set what a thread's lane does when its head has to wait or has failed."""
+        await self._run(self._functions.set_lane_policy(thread_id, policy))
+
+    # --- repair and clean-up ----------------------------------------------------------------
+
+    async def recover(self) -> RecoveryReport:
+        """Put right what a crash, a deploy or an operator left behind. Safe on a live system."""
+        await self.open()
+        return await Recovery(Store(self._made_pool()), self._functions).run()
+
+    async def sweep(self) -> SweepReport:
+        """Run one pass of the recurring repair."""
+        await self.open()
+        return await self._maintenance(None).sweep()
+
+    async def gc(self) -> GcReport:
+        """Run one pass of the recurring clean-up."""
+        await self.open()
+        return await self._maintenance(None).gc()
+
+    def _maintenance(self, callback: Callable[[], object] | None) -> Maintenance:
+        return Maintenance(
+            Store(self._made_pool()), self._functions, self.config, callback=callback
+        )
+
+    # --- handlers and lifecycle -------------------------------------------------------------
+
+    def handler(
+        self,
+        kind: str,
+        *,
+        timeout: Duration | None = None,
+        max_attempts: int | None = None,
+        retry_delay: Duration | None = None,
+        concurrency: int | None = None,
+    ) -> Callable[[F], F]:
+        """Register the function for a kind of dispatch; sync functions run in threads.
+
+        Its return value (JSON) becomes the dispatch's ``run_response``. A handler that runs longer
+        than ``timeout`` is cancelled and nacked; ``concurrency`` bounds how many of this kind run at
+        a time in this process; ``max_attempts`` and ``retry_delay`` override the dispatch's and the
+        mailbox's. Raises `InvalidArgument` for a kind that has a handler already.
+        """
+
+        def register(function: F) -> F:
+            self.handlers.add(
+                kind,
+                function,
+                timeout=timeout,
+                max_attempts=max_attempts,
+                retry_delay=retry_delay,
+                concurrency=concurrency,
+            )
+            return function
+
+        return register
+
+    def start_lifecycle(self, config: LifecycleConfig | None = None) -> Lifecycle:
+        """Start recovery, workers and loops in the background, and return the handle.
+
+        Returns at once. While a lifecycle runs, returns its handle. A recovery that fails is logged,
+        and the loops go on. Raises `LifecycleBusy` while another caller starts or stops it.
+        """
+        if self._transition.locked():
+            raise LifecycleBusy(
+                "another caller is starting or stopping this mailbox",
+                hint="await start_lifecycle_ready(), which waits for it",
+            )
+        return self._started(config, must_recover=False)
+
+    async def start_lifecycle_ready(self, config: LifecycleConfig | None = None) -> Lifecycle:
+        """Start, and wait until recovery has succeeded and everything runs; return the handle.
+
+        While a lifecycle runs, returns its handle. Raises what the last recovery attempt failed
+        with; nothing is left running then. Waits for another caller's start or shutdown.
+        """
+        async with self._transition:
+            lifecycle = self._started(config, must_recover=True)
+            try:
+                await lifecycle.ready()
+            except BaseException:
+                lifecycle.abort()
+                await lifecycle.wait()
+                raise
+            return lifecycle
+
+    def _started(self, config: LifecycleConfig | None, *, must_recover: bool) -> Lifecycle:
+        if self._lifecycle is not None and self._lifecycle.is_running:
+            return self._lifecycle
+        self._lifecycle = self._assembled(config or LifecycleConfig())
+        self._lifecycle.start(must_recover=must_recover)
+        return self._lifecycle
+
+    def _assembled(self, config: LifecycleConfig) -> Lifecycle:
+        store = Store(self._made_pool())
+        worker = Worker(store, self._functions, self.handlers, self.config)
+        return Lifecycle(
+            config,
+            prepare=self.open,
+            recovery=Recovery(store, self._functions),
+            worker=worker,
+            listener=self._listener(worker) if self.config.listen else None,
+            maintenance=self._maintenance(config.maintenance_callback),
+            dismiss=lambda: store.run(self._functions.dismiss_consumer(self.config.consumer_id)),
+            drain_timeout=self.config.seconds("drain_timeout"),
+            transition=self._transition,
+        )
+
+    def _listener(self, worker: Worker) -> Listener:
+        pool = self._made_pool()
+        dsn = pool.conninfo if self._listen_dsn is None else self._listen_dsn
+        theirs = None if isinstance(self._given, str) else pool
+
+        def hear(message: Mapping[str, Any]) -> None:
+            match message:
+                case {"event": "work", "queue": queue} if queue in self.config.queues:
+                    worker.wake()
+                case {"event": "interrupt", "dispatch_id": str(dispatch_id)}:
+                    worker.interrupt(UUID(dispatch_id))
+                case _:
+                    pass  # for others, or from a newer version
+
+        return Listener(
+            lambda: connect_listener(dsn, theirs, self.config),
+            self.config.schema,
+            announce=self._functions.announce_consumer(
+                self.config.consumer_id,
+                self.config.queues,
+                self.handlers.kinds,
+                self.config.concurrency,
+            ),
+            on_message=hear,
+            on_connect=worker.wake,
+        )

@@ -1,0 +1,110 @@
+"""The recurring repair (sweep) and the recurring clean-up (GC), and the loops that call them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from pgmailbox.config import as_timedelta
+from pgmailbox.models import GcReport, SweepReport
+from pgmailbox.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgmailbox.config import MailboxConfig
+    from pgmailbox.store import Functions, Store
+
+T = TypeVar("T")
+
+_log: Final = get_logger("maintenance")
+_PAGE: Final = 100
+_GRACE: Final = 0.05
+"""Seconds to wait beyond a lease's end, so that the sweep finds it lapsed."""
+
+
+class Maintenance:
+    """Sweeps and cleans up; one pass at a time, or for ever."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Functions,
+        config: MailboxConfig,
+        *,
+        callback: Callable[[], object] | None = None,
+    ) -> None:
+        self._store = store
+        self._functions = functions
+        self._config = config
+        self._callback = callback
+        # Whoever claims from now on, with leases like ours, cannot lapse before this.
+        self._longest = min(config.seconds("sweep_interval"), config.seconds("lease"))
+
+    async def sweep(self) -> SweepReport:
+        """Reclaim expired leases and reconcile runs, until there is nothing more to do."""
+        reclaimed = reconciled = 0
+        while page := await self._store.run(self._functions.reclaim_expired_leases(_PAGE)):
+            reclaimed += len(page)
+        while page := await self._store.run(self._functions.reconcile_terminal_dispatches(_PAGE)):
+            reconciled += len(page)
+        expiry = await self._store.run(self._functions.next_lease_expiry())
+        report = SweepReport(reclaimed, reconciled, expiry)
+        if reclaimed or reconciled:
+            _log.info("sweep.finished", reclaimed=reclaimed, reconciled=reconciled)
+        return report
+
+    async def gc(self) -> GcReport:
+        """Remove terminal dispatches and events beyond ``gc_ttl``, in bounded chunks."""
+        ttl = as_timedelta("gc_ttl", self._config.gc_ttl)
+        dispatches = events = 0
+        more = True
+        while more:
+            part = await self._store.run(self._functions.gc(ttl))
+            dispatches += part.purged_dispatches
+            events += part.purged_events
+            more = part.more
+        if dispatches or events:
+            _log.info("gc.finished", purged_dispatches=dispatches, purged_events=events)
+        await self._call_back()
+        return GcReport(dispatches, events, more=False)
+
+    async def run(self) -> None:
+        """Sweep and clean up for ever; a pass that fails is logged, and the next one comes."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep_forever())
+            tasks.create_task(self._gc_forever())
+
+    async def _sweep_forever(self) -> None:
+        pause = self._longest
+        while True:
+            await asyncio.sleep(pause)
+            pause = self._longest
+            report = await self._contained("sweep", self.sweep)
+            if report is None:
+                pause = min(pause, 1.0)
+            elif report.next_expiry is not None:
+                pause = min(pause, max(report.next_expiry.total_seconds(), 0.0) + _GRACE)
+
+    async def _gc_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.seconds("gc_interval"))
+            await self._contained("gc", self.gc)
+
+    async def _contained(self, name: str, once: Callable[[], Awaitable[T]]) -> T | None:
+        try:
+            return await once()
+        except Exception as error:  # noqa: BLE001 - this loop owns it: no pass may end the loop
+            _log.warning(f"{name}.failed", error=str(error))
+            return None
+
+    async def _call_back(self) -> None:
+        if self._callback is None:
+            return
+        try:
+            result = self._callback()
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            _log.exception("maintenance_callback.failed")

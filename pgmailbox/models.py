@@ -1,0 +1,131 @@
+"""What the database hands out, as immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+
+class DispatchStatus(StrEnum):
+    """Where a dispatch is in its life; the last four are terminal."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    ACKED = "acked"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    DEAD_LETTER = "dead_letter"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows, unless an operator retries it."""
+        return self not in {DispatchStatus.QUEUED, DispatchStatus.CLAIMED}
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One unit of delivery. Fields are the columns of the contract's ``dispatch`` row."""
+
+    dispatch_id: UUID
+    thread_id: str | None
+    run_id: UUID | None
+    queue: str
+    kind: str
+    payload: Any
+    priority: int
+    dedupe_key: str | None
+    dispatch_epoch: int
+    status: str
+    available_at: datetime
+    attempt_count: int
+    max_attempts: int
+    last_error: str | None
+    claim_token: UUID | None
+    claimed_by: str | None
+    lease_until: datetime | None
+    dispatch_instance_id: str | None
+    run_status: str | None
+    termination: str | None
+    run_response: Any
+    run_error: str | None
+    completed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    last_claimed_by: str | None
+    last_claimed_at: datetime | None
+
+    @property
+    def attempt(self) -> int:
+        """Which execution a claimed dispatch is in, from 1."""
+        return self.attempt_count + 1
+
+
+DISPATCH_COLUMNS: Final = tuple(field.name for field in fields(Dispatch))
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """What an interrupt did."""
+
+    new_dispatch_epoch: int
+    active_dispatch_id: UUID | None
+    """The dispatch whose handler has to be cancelled; its holder has been notified."""
+    superseded_count: int
+    superseded_dispatch_ids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a dispatch is not running."""
+
+    reason: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a dispatch."""
+
+    event_id: int
+    at: datetime
+    event: str
+    thread_id: str | None
+    dispatch_id: UUID | None
+    run_id: UUID | None
+    consumer_id: str | None
+    attempt: int | None
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCount:
+    """How many dispatches are in a status; ``estimated`` says that it is not exact."""
+
+    status: str
+    dispatches: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What one pass of the clean-up removed."""
+
+    purged_dispatches: int
+    purged_events: int
+    more: bool
+    """Whether the pass stopped at its bound and another is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one pass of the recurring repair did."""
+
+    reclaimed: int
+    reconciled: int
+    next_expiry: timedelta | None
+    """How long until the next lease lapses; None when nothing is claimed."""

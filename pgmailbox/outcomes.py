@@ -1,0 +1,45 @@
+"""How a handler says what is to become of its dispatch, other than by returning.
+
+    raise Retry(delay=60)      failed; again after the delay; counts an attempt
+    raise Snooze(delay=60)     not now; again after the delay; counts none
+    raise DeadLetter("why")    never again
+
+Anything else that it raises means: failed, again after the backoff.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgmailbox.config import Duration, as_timedelta
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class Retry(Exception):  # noqa: N818 - an instruction, not an error
+    """Try this dispatch again; counts an attempt, and dead-letters it when none is left.
+
+    Without a delay the backoff of the handler decides. Raises `InvalidArgument` for a negative one.
+    """
+
+    def __init__(self, reason: str = "retry requested", *, delay: Duration | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.delay: timedelta | None = None if delay is None else as_timedelta("delay", delay)
+
+
+class Snooze(Exception):  # noqa: N818 - an instruction, not an error
+    """Put this dispatch off without counting an attempt."""
+
+    def __init__(self, delay: Duration) -> None:
+        super().__init__(f"snoozed for {delay}")
+        self.delay: timedelta = as_timedelta("delay", delay)
+
+
+class DeadLetter(Exception):  # noqa: N818 - an instruction, not an error
+    """Give this dispatch up for good, whatever attempts are left."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

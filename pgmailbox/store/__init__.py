@@ -1,0 +1,12 @@
+"""The only room, besides the migrator, that speaks to the database.
+
+`functions` says what the SQL functions are called and what they answer, without doing anything;
+`executors` does it, on an event loop or without one. Every transition of a dispatch is one of these
+calls: nothing here changes a table.
+"""
+
+from pgmailbox.store.documents import to_jsonb
+from pgmailbox.store.executors import Store, SyncStore
+from pgmailbox.store.functions import Call, EnqueueRequest, Functions
+
+__all__ = ["Call", "EnqueueRequest", "Functions", "Store", "SyncStore", "to_jsonb"]

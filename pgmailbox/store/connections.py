@@ -1,0 +1,75 @@
+"""How connections of our own are made: named, watched by TCP, one statement a transaction.
+
+A pool that the application brings is used as it is; only the listening session is then made anew,
+with the pool's own parameters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from pgmailbox.dsn import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgmailbox.config import MailboxConfig
+
+# A peer that is gone is noticed within 25 s: idle for 10 s, then three probes 5 s apart; data that
+# is not acknowledged for 20 s ends a connection too. What the DSN says comes first.
+_PARAMETERS: Final[Mapping[str, str]] = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+_MAX_NAME: Final = 63
+_POOL_TIMEOUT: Final = 10.0
+
+
+def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:
+    """Return what to connect with besides the DSN. Raises `InvalidArgument` for a malformed one."""
+    given = parsed(dsn)
+    wanted = {**_PARAMETERS, "application_name": f"pgmailbox:{config.consumer_id}"[:_MAX_NAME]}
+    return {"autocommit": True} | {k: v for k, v in wanted.items() if k not in given}
+
+
+def new_pool(dsn: str, config: MailboxConfig) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    """Return a pool of our own, not opened yet."""
+    return AsyncConnectionPool(
+        dsn,
+        kwargs=connection_parameters(dsn, config),
+        min_size=1,
+        max_size=config.pool_size,
+        timeout=_POOL_TIMEOUT,
+        open=False,
+        name="pgmailbox",
+    )
+
+
+def new_sync_pool(dsn: str, config: MailboxConfig) -> ConnectionPool[Any]:
+    """Return a pool of our own for callers without an event loop, not opened yet."""
+    return ConnectionPool(
+        dsn,
+        kwargs=connection_parameters(dsn, config),
+        min_size=1,
+        max_size=config.pool_size,
+        timeout=_POOL_TIMEOUT,
+        open=False,
+        name="pgmailbox",
+    )
+
+
+async def connect_listener(
+    dsn: str, pool: AsyncConnectionPool[Any] | None, config: MailboxConfig
+) -> AsyncConnection[Any]:
+    """Open a session for LISTEN: on the DSN given, with the parameters of the pool if it has any."""
+    parameters = connection_parameters(dsn, config)
+    if pool is not None:
+        theirs = pool.kwargs if isinstance(pool.kwargs, dict) else {}
+        parameters = {**parameters, **theirs, "autocommit": True}
+    return await AsyncConnection.connect(dsn, **parameters)

@@ -1,0 +1,55 @@
+"""Payloads and responses on their way into jsonb.
+
+The client refuses what the server would refuse with less to say: what is not JSON, and text with a
+NUL, which PostgreSQL cannot store.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from psycopg.types.json import Jsonb
+
+from pgmailbox.errors import InvalidArgument
+
+# An escaped NUL, but not the six characters \u0000 behind a backslash that is itself escaped.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def to_jsonb(name: str, value: object) -> Jsonb:
+    """Wrap a value for a jsonb parameter.
+
+    Raises `InvalidArgument` (PM005) that names the argument when the value is not JSON (an object of
+    your own, NaN, a cycle) or holds a NUL character.
+    """
+    text = to_json(name, value)
+    return Jsonb(value, dumps=lambda _: text)
+
+
+def to_json(name: str, value: object) -> str:
+    """Return a value as JSON text. Raises as `to_jsonb`."""
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{name} is not JSON: {error}") from error
+    if "\\u0000" in text and _NUL.search(text):
+        raise InvalidArgument(
+            f"{name} holds a NUL character", hint="PostgreSQL cannot store U+0000 in text."
+        )
+    return text
+
+
+def checked_text(name: str, value: str | None) -> str | None:
+    """Return a text as it is. Raises `InvalidArgument` (PM005) when it holds a NUL character."""
+    if value is not None and "\x00" in value:
+        raise InvalidArgument(
+            f"{name} holds a NUL character", hint="PostgreSQL cannot store U+0000 in text."
+        )
+    return value
+
+
+def error_text(error: str) -> str:
+    """Return an error message fit to be stored: without NUL, of at most 10,000 characters."""
+    return error.replace("\x00", "\\x00")[:10_000]

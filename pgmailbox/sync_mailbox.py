@@ -1,0 +1,229 @@
+"""The mailbox for producers and scripts without an event loop."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from psycopg_pool import PoolTimeout
+
+from pgmailbox.config import MailboxConfig, as_timedelta
+from pgmailbox.dsn import redacted
+from pgmailbox.errors import Unavailable
+from pgmailbox.schema import check_schema
+from pgmailbox.requests import as_requests, chunked
+from pgmailbox.store import EnqueueRequest, Functions, SyncStore
+from pgmailbox.store.connections import new_sync_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Self
+    from uuid import UUID
+
+    from psycopg import Connection
+    from psycopg_pool import ConnectionPool
+
+    from pgmailbox.config import Duration
+    from pgmailbox.models import Dispatch, Event, GcReport, Interrupt, Reason, StatusCount
+    from pgmailbox.store import Call
+
+T = TypeVar("T")
+
+
+class SyncMailbox:
+    """A durable mailbox in a PostgreSQL database, without an event loop; safe to share by threads.
+
+    Takes a DSN, or a `ConnectionPool` of the application (which stays the application's to close).
+    What it raises, and what its methods guarantee, is as in `Mailbox`.
+    """
+
+    def __init__(
+        self, dsn_or_pool: str | ConnectionPool[Any], *, config: MailboxConfig | None = None
+    ) -> None:
+        self.config = config or MailboxConfig()
+        self._functions = Functions(self.config.schema)
+        self._given = dsn_or_pool
+        self._pool: ConnectionPool[Any] | None = None
+        self._opening = threading.Lock()
+
+    def open(self) -> None:
+        """Connect, and make sure that the schema fits. Raises as `Mailbox.open`."""
+        self._opened()
+
+    def close(self) -> None:
+        """Disconnect; a pool of the application stays open."""
+        with self._opening:
+            pool, self._pool = self._pool, None
+        if pool is not None and pool is not self._given:
+            pool.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> ConnectionPool[Any]:
+        with self._opening:
+            if self._pool is None:
+                self._pool = self._checked(self._given)
+            return self._pool
+
+    def _checked(self, given: str | ConnectionPool[Any]) -> ConnectionPool[Any]:
+        pool = new_sync_pool(given, self.config) if isinstance(given, str) else given
+        pool.open()
+        try:
+            with pool.connection() as connection:
+                check_schema(connection, schema=self.config.schema)
+        except BaseException as error:
+            if pool is not given:
+                pool.close()
+            if isinstance(error, PoolTimeout):
+                raise Unavailable(
+                    "the database cannot be reached", detail=redacted(pool.conninfo)
+                ) from error
+            raise
+        return pool
+
+    def _run(self, call: Call[T], connection: Connection[Any] | None = None) -> T:
+        if connection is not None:
+            return SyncStore.run_on(connection, call)
+        return SyncStore(self._opened()).run(call)
+
+    # --- producing ------------------------------------------------------------------------
+
+    def enqueue(  # noqa: PLR0913 - the arguments of the SQL function
+        self,
+        payload: object,
+        *,
+        thread_id: str | None = None,
+        kind: str = "default",
+        queue: str = "default",
+        priority: int = 128,
+        run_id: UUID | None = None,
+        dispatch_id: UUID | None = None,
+        dedupe_key: str | None = None,
+        available_at: datetime | None = None,
+        delay: Duration | None = None,
+        max_attempts: int | None = None,
+        on_duplicate: Literal["raise", "return"] = "raise",
+        connection: Connection[Any] | None = None,
+    ) -> Dispatch:
+        """Enqueue one dispatch and return it; see `Mailbox.enqueue`."""
+        request = EnqueueRequest(
+            payload=payload,
+            thread_id=thread_id,
+            kind=kind,
+            queue=queue,
+            priority=priority,
+            run_id=run_id,
+            dispatch_id=dispatch_id,
+            dedupe_key=dedupe_key,
+            available_at=available_at,
+            delay=delay,
+            max_attempts=self.config.max_attempts if max_attempts is None else max_attempts,
+            on_duplicate=on_duplicate,
+        )
+        return self._run(self._functions.enqueue(request), connection)
+
+    def enqueue_many(
+        self,
+        items: Iterable[EnqueueRequest | Mapping[str, Any]],
+        *,
+        connection: Connection[Any] | None = None,
+    ) -> list[Dispatch]:
+        """Enqueue many dispatches, all or none; see `Mailbox.enqueue_many`."""
+        requests = as_requests(items, max_attempts=self.config.max_attempts)
+        calls = [self._functions.enqueue_many(chunk) for chunk in chunked(requests)]
+        if connection is None and len(calls) != 1:
+            with self._opened().connection() as own, own.transaction():
+                return self._run_all(calls, own)
+        return self._run_all(calls, connection)
+
+    def _run_all(
+        self, calls: Sequence[Call[list[T]]], connection: Connection[Any] | None
+    ) -> list[T]:
+        return [row for call in calls for row in self._run(call, connection)]
+
+    def cancel(
+        self, dispatch_id: UUID, *, connection: Connection[Any] | None = None
+    ) -> Dispatch | None:
+        """Cancel a queued dispatch; None when it is not queued (any more)."""
+        return self._run(self._functions.cancel(dispatch_id), connection)
+
+    def interrupt(self, thread_id: str, *, connection: Connection[Any] | None = None) -> Interrupt:
+        """Make everything stale that the thread was to do; its running handler is cancelled."""
+        return self._run(self._functions.interrupt(thread_id), connection)
+
+    # --- looking --------------------------------------------------------------------------
+
+    def load_dispatch(self, dispatch_id: UUID) -> Dispatch | None:
+        """Return a dispatch, live or terminal; None for an unknown id or one that was purged."""
+        return self._run(self._functions.load_dispatch(dispatch_id))
+
+    def list_dispatches(
+        self,
+        *,
+        thread_id: str | None = None,
+        statuses: Sequence[str] | None = None,
+        page_size: int = 100,
+        after: UUID | None = None,
+    ) -> list[Dispatch]:
+        """Return a page: claim order within a thread, dispatch_id order across threads."""
+        return self._run(
+            self._functions.list_dispatches(
+                thread_id=thread_id, statuses=statuses, page_size=page_size, after=after
+            )
+        )
+
+    def count_dispatches_by_status(self) -> list[StatusCount]:
+        """Return how many dispatches there are in each status."""
+        return self._run(self._functions.count_dispatches_by_status())
+
+    def why(self, dispatch_id: UUID) -> Reason:
+        """Return why a dispatch is not running."""
+        return self._run(self._functions.why(dispatch_id))
+
+    def timeline(
+        self, thread_id: str, *, page_size: int = 100, after: int | None = None
+    ) -> list[Event]:
+        """Return what happened to a thread's dispatches, oldest first."""
+        return self._run(self._functions.timeline(thread_id, page_size=page_size, after=after))
+
+    # --- what an operator does by hand ------------------------------------------------------
+
+    def retry_dispatch(self, dispatch_id: UUID) -> Dispatch:
+        """Queue a dead letter or a cancelled dispatch again; see `Mailbox.retry_dispatch`."""
+        return self._run(self._functions.retry_dispatch(dispatch_id))
+
+    def pause_thread(self, thread_id: str) -> None:
+        """Claim nothing more of a thread; what runs, runs on."""
+        self._run(self._functions.pause_thread(thread_id))
+
+    def resume_thread(self, thread_id: str) -> None:
+        """End a thread's pause, and its halt after a dead letter."""
+        self._run(self._functions.resume_thread(thread_id))
+
+    def pause_queue(self, queue: str) -> None:
+        """Claim nothing more from a queue; what runs, runs on."""
+        self._run(self._functions.pause_queue(queue))
+
+    def resume_queue(self, queue: str) -> None:
+        """End a queue's pause."""
+        self._run(self._functions.resume_queue(queue))
+
+    def set_lane_policy(self, thread_id: str, policy: Literal["skip", "strict", "halt"]) -> None:
+        """Set what a thread's lane does when its head has to wait or has failed."""
+        self._run(self._functions.set_lane_policy(thread_id, policy))
+
+    def gc(self) -> GcReport:
+        """Run one bounded pass of the clean-up; again while its report says that more is due."""
+        return self._run(self._functions.gc(as_timedelta("gc_ttl", self.config.gc_ttl)))

@@ -1,0 +1,10 @@
+"""Claims dispatches, runs their handlers, keeps their leases and settles them.
+
+Start with `worker`: it is the life of a dispatch in one process.
+"""
+
+from pgmailbox.worker.handlers import Handler, Handlers
+from pgmailbox.worker.hold import HeldDispatch
+from pgmailbox.worker.worker import Worker
+
+__all__ = ["Handler", "Handlers", "HeldDispatch", "Worker"]

@@ -1,0 +1,135 @@
+"""Claims dispatches for the worker: as many as it has room for, and sleeps when there are none.
+
+Room is what handlers can take, and what they will get through within the next 50 ms: quick handlers
+are kept supplied without a round trip each, slow ones keep nothing from other workers.
+
+An idle fetcher says that it sleeps (`await_work`, from then on producers notify), looks once more,
+and then waits for the bell. Since any rule by which producers save notifications misses one in some
+race, it looks a few more times with growing pauses before it trusts the bell alone; the poll
+interval backs everything.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from pgmailbox.backoff import persistently
+from pgmailbox.config import as_timedelta
+from pgmailbox.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from pgmailbox.config import MailboxConfig
+    from pgmailbox.store import Functions, Store
+    from pgmailbox.worker.bell import Bell
+
+    Rows = Sequence[tuple[Any, ...]]
+
+_log: Final = get_logger("worker")
+_FIRST_PAUSE: Final = 0.005
+_HORIZON: Final = 0.05
+
+
+class Fetcher:
+    """Claims until stopped; hands rows to ``deliver`` with the moment the claim was sent."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Functions,
+        bell: Bell,
+        *,
+        config: MailboxConfig,
+        room: Callable[[int], int],
+        deliver: Callable[[Rows, float], None],
+    ) -> None:
+        self._store = store
+        self._functions = functions
+        self._bell = bell
+        self._config = config
+        self._room = room
+        self._deliver = deliver
+        self._poll = config.seconds("poll_interval")
+        self._stopped = False
+        self._pause = _FIRST_PAUSE
+        self._pace = Pace()
+        self.is_idle = False
+        """Whether the last claim found nothing, with room for more."""
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` ends after the claim that may be on its way."""
+        self._stopped = True
+        self._bell.ring()
+
+    def finished_one(self) -> None:
+        """Note that a handler has ended: there is room again, for a fetcher that lacked it."""
+        self._pace.count()
+        if not self.is_idle:
+            self._bell.ring()
+
+    def settled_one(self, *, in_lane: bool) -> None:
+        """Note that a dispatch is settled: the next of its lane may be claimed now."""
+        if in_lane or not self.is_idle:
+            self._bell.ring()
+
+    async def run(self) -> None:
+        """Claim until stopped."""
+        while not self._stopped:
+            room = self._room(min(self._pace.expected(_HORIZON), self._config.prefetch))
+            if room <= 0:
+                await self._bell.heard(None)
+            elif await self._claim(room):
+                self._pause = _FIRST_PAUSE
+            else:
+                await self._sleep()
+
+    async def _claim(self, room: int) -> bool:
+        sent = time.monotonic()
+        call = self._functions.claim(
+            self._config.consumer_id,
+            lease=as_timedelta("lease", self._config.lease),
+            max_dispatches=room,
+            queues=self._config.queues,
+        )
+        rows = await persistently(lambda: self._store.run(call), log=_log, what="claim")
+        self.is_idle = not rows
+        if rows:
+            self._deliver(rows, sent)
+        return bool(rows)
+
+    async def _sleep(self) -> None:
+        first_time = self._pause == _FIRST_PAUSE
+        call = self._functions.await_work(self._config.consumer_id, self._config.queues)
+        due = await persistently(lambda: self._store.run(call), log=_log, what="await_work")
+        self._pause = min(self._pause * 4, self._poll)
+        if first_time:
+            return  # look once more: something may have come before producers knew
+        within = self._pause if due is None else min(self._pause, max(due.total_seconds(), 0.0))
+        if await self._bell.heard(within):
+            self._pause = _FIRST_PAUSE * 4
+
+
+class Pace:
+    """How many handlers end a second, over the last tenth of a second or so."""
+
+    _WINDOW: Final = 0.1
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._count = 0
+        self._rate = 0.0
+
+    def count(self) -> None:
+        """Note that one has ended."""
+        self._count += 1
+
+    def expected(self, seconds: float) -> int:
+        """Return how many will end within so many seconds if it goes on like this."""
+        elapsed = time.monotonic() - self._since
+        if elapsed >= self._WINDOW:
+            self._rate = self._count / elapsed
+            self._since, self._count = time.monotonic(), 0
+        return int(max(self._rate, self._count / self._WINDOW) * seconds)

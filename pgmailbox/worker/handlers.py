@@ -1,0 +1,91 @@
+"""The handlers of a mailbox, by kind."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgmailbox.config import Duration, as_timedelta
+from pgmailbox.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from datetime import timedelta
+
+    from pgmailbox.worker.hold import HeldDispatch
+
+    HandlerFunction = Callable[[HeldDispatch], Awaitable[Any]] | Callable[[HeldDispatch], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A function for one kind of dispatch, and how it is to be run."""
+
+    kind: str
+    function: Callable[[HeldDispatch], Any]
+    is_async: bool
+    timeout: timedelta | None
+    max_attempts: int | None
+    retry_delay: timedelta | None
+    concurrency: int | None
+
+
+class Handlers:
+    """Handlers by kind; one each."""
+
+    def __init__(self) -> None:
+        self._by_kind: dict[str, Handler] = {}
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(self._by_kind.values())
+
+    def __len__(self) -> int:
+        return len(self._by_kind)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that can be handled."""
+        return sorted(self._by_kind)
+
+    def get(self, kind: str) -> Handler | None:
+        """Return the handler of a kind, if there is one."""
+        return self._by_kind.get(kind)
+
+    def add(
+        self,
+        kind: str,
+        function: Callable[[HeldDispatch], Any],
+        *,
+        timeout: Duration | None = None,
+        max_attempts: int | None = None,
+        retry_delay: Duration | None = None,
+        concurrency: int | None = None,
+    ) -> Handler:
+        """Register a handler.
+
+        Raises `InvalidArgument` for a kind that is empty or has a handler already, and for limits
+        that make no sense.
+        """
+        if not kind:
+            raise InvalidArgument("kind must not be empty")
+        if kind in self._by_kind:
+            raise InvalidArgument(
+                f"kind {kind!r} has a handler already",
+                detail=f"it is {self._by_kind[kind].function!r}",
+            )
+        for name, value in (("max_attempts", max_attempts), ("concurrency", concurrency)):
+            if value is not None and value < 1:
+                raise InvalidArgument(f"{name} must be at least 1, not {value}")
+        handler = Handler(
+            kind=kind,
+            function=function,
+            is_async=inspect.iscoroutinefunction(function)
+            or inspect.iscoroutinefunction(getattr(function, "__call__", None)),  # noqa: B004
+            timeout=None if timeout is None else as_timedelta("timeout", timeout, positive=True),
+            max_attempts=max_attempts,
+            retry_delay=None if retry_delay is None else as_timedelta("retry_delay", retry_delay),
+            concurrency=concurrency,
+        )
+        self._by_kind[kind] = handler
+        return handler

@@ -1,0 +1,139 @@
+"""What this process holds: claimed dispatches, each with its lease and the handler that runs it.
+
+A hold is *let go* in one of three ways before its handler has said anything: its lease is lost (to a
+reclaim, or because the database could not be reached in time), its thread is interrupted, or the
+worker must stop. The handler is cancelled then, and what becomes of the dispatch depends on which it
+was, and on whether the handler has really ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from pgmailbox.models import Dispatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from uuid import UUID
+
+
+class LetGo(Enum):
+    """Why a handler is cancelled."""
+
+    LOST = "lease lost"
+    INTERRUPTED = "thread interrupted"
+    STOPPED = "worker stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDispatch(Dispatch):
+    """The dispatch that a handler receives."""
+
+    hold: Hold = field(repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should end: its result will be discarded.
+
+        An async handler is cancelled besides; one that runs in a thread has only this to go by.
+        """
+        return self.hold.cancelled
+
+    @asynccontextmanager
+    async def suspend(self) -> AsyncIterator[None]:
+        """Keep the longer lease (``suspended_lease``) while the handler waits for a person.
+
+        The longer lease takes effect before the body runs; when it ends, the next renewal is an
+        ordinary one. A worker that dies meanwhile is noticed only after the longer lease, unless
+        its session shows it.
+        """
+        await self.hold.suspend()
+        try:
+            yield
+        finally:
+            self.hold.suspended = False
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """One claimed dispatch of this process."""
+
+    row: tuple[Any, ...]
+    """Its columns, in the order of DISPATCH_COLUMNS."""
+    dispatch_id: UUID
+    thread_id: str | None
+    kind: str
+    claim_token: UUID
+    attempt: int
+    deadline: float
+    """When the lease lapses at the earliest, by this process's monotonic clock."""
+    keeper: Renews
+    suspended: bool = False
+    let_go: LetGo | None = None
+    task: asyncio.Task[None] | None = None
+    cancelled: bool = False
+    """Whether the handler has been told to end."""
+
+    def held_dispatch(self) -> HeldDispatch:
+        """Return the dispatch for the handler."""
+        return HeldDispatch(*self.row, hold=self)
+
+    def tell(self) -> None:
+        """Let the handler see that it should end."""
+        self.cancelled = True
+
+    def cancel(self, why: LetGo) -> None:
+        """Tell the handler to end. The first reason stands; may be called from the loop only."""
+        if self.let_go is None:
+            self.let_go = why
+        self.tell()
+        if self.task is not None:
+            self.task.cancel()
+
+    def has_lapsed(self) -> bool:
+        """Whether the lease may have lapsed by now."""
+        return time.monotonic() >= self.deadline
+
+    async def suspend(self) -> None:
+        """Take the longer lease, now and at every renewal."""
+        self.suspended = True
+        await self.keeper.renew([self])
+
+
+class Renews:
+    """What a hold needs of whoever keeps its lease; see `keeper.Keeper`."""
+
+    async def renew(self, holds: Iterable[Hold]) -> None:
+        """Prolong the leases of these holds now."""
+        raise NotImplementedError
+
+
+class Holds:
+    """All that this process holds, by dispatch id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[UUID, Hold] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Hold]:
+        return iter(list(self._by_id.values()))
+
+    def add(self, hold: Hold) -> None:
+        """Hold one more."""
+        self._by_id[hold.dispatch_id] = hold
+
+    def drop(self, hold: Hold) -> None:
+        """Hold it no longer. A newer claim of the same dispatch stays."""
+        if self._by_id.get(hold.dispatch_id) is hold:
+            del self._by_id[hold.dispatch_id]
+
+    def get(self, dispatch_id: UUID) -> Hold | None:
+        """Return the hold of a dispatch, if this process has it."""
+        return self._by_id.get(dispatch_id)
