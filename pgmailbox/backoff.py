@@ -7,7 +7,6 @@ failed together does not come back together, and nothing comes back at once.
 from __future__ import annotations
 
 import random
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
@@ -17,6 +16,7 @@ from pgmailbox.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     from structlog.typing import FilteringBoundLogger
 

@@ -49,7 +49,7 @@ class MailboxConfig:
 
     schema: str = "pgmailbox"
     consumer_id: str = field(default_factory=new_consumer_id)
-    """Names this process in ``claimed_by`` and the view ``consumers``; must be unique among them."""
+    """Names this process in ``claimed_by`` and the view ``consumers``; unique among them."""
     queues: Sequence[str] = DEFAULT_QUEUES
     """The queues that workers claim from."""
     concurrency: int = 10
@@ -82,19 +82,16 @@ class MailboxConfig:
     """Whether to LISTEN. Behind a transaction pooler give ``listen_dsn``, or turn it off."""
 
     def __post_init__(self) -> None:
-        self._normalise(as_queues, "queues")
-        for name in _POSITIVE_DURATIONS:
-            self._normalise(lambda value, name=name: as_timedelta(name, value, positive=True), name)
+        object.__setattr__(self, "queues", as_queues(self.queues))
         for name in _DURATIONS:
-            self._normalise(lambda value, name=name: as_timedelta(name, value), name)
+            positive = name not in _MAY_BE_ZERO
+            duration = as_timedelta(name, getattr(self, name), positive=positive)
+            object.__setattr__(self, name, duration)
         for name, least in _COUNTS.items():
             if getattr(self, name) < least:
                 raise InvalidArgument(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not self.consumer_id:
             raise InvalidArgument("consumer_id must not be empty")
-
-    def _normalise(self, convert: Callable[..., object], name: str) -> None:
-        object.__setattr__(self, name, convert(getattr(self, name)))
 
     def seconds(self, name: str) -> float:
         """Return one of the durations in seconds."""
@@ -132,13 +129,17 @@ def as_queues(value: Sequence[str]) -> tuple[str, ...]:
     return queues
 
 
-_POSITIVE_DURATIONS: Final = (
+_DURATIONS: Final = (
     "lease",
     "suspended_lease",
     "lease_renewal_interval",
     "sweep_interval",
     "gc_interval",
     "poll_interval",
+    "gc_ttl",
+    "retry_delay",
+    "max_retry_delay",
+    "drain_timeout",
 )
-_DURATIONS: Final = ("gc_ttl", "retry_delay", "max_retry_delay", "drain_timeout")
+_MAY_BE_ZERO: Final = frozenset({"gc_ttl", "retry_delay", "max_retry_delay", "drain_timeout"})
 _COUNTS: Final = {"concurrency": 1, "prefetch": 0, "pool_size": 1, "max_attempts": 1}

@@ -155,7 +155,7 @@ class Lifecycle:
         for attempt in range(1, self._config.recovery_attempts + 1):
             try:
                 return await self._recovery.run()
-            except Exception as error:  # noqa: BLE001 - raised again when attempts are used up
+            except Exception as error:
                 _log.warning("recovery.attempt_failed", attempt=attempt, error=str(error))
                 if attempt == self._config.recovery_attempts:
                     if must_succeed:

@@ -7,9 +7,9 @@ have been missed. The session also announces the consumer: while it lasts, the p
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from psycopg import AsyncConnection, sql
+from psycopg import sql
 
 from pgmailbox.backoff import TRANSIENT, persistently
 from pgmailbox.store import Store
@@ -18,7 +18,7 @@ from pgmailbox.telemetry import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from psycopg import Notify
+    from psycopg import AsyncConnection, Notify
 
     from pgmailbox.store import Call
 
@@ -75,10 +75,10 @@ class Listener:
 
     def _hear(self, notification: Notify) -> None:
         try:
-            message = json.loads(notification.payload)
+            message: object = json.loads(notification.payload)
         except ValueError:
             message = None
-        if not isinstance(message, dict):
+        if isinstance(message, dict):
+            self._on_message(cast("dict[str, Any]", message))
+        else:
             _log.warning("notification.ignored", payload=notification.payload[:200])
-            return
-        self._on_message(message)

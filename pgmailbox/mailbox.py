@@ -9,16 +9,15 @@ from uuid import UUID
 from psycopg_pool import PoolTimeout
 
 from pgmailbox.config import LifecycleConfig, MailboxConfig
-from pgmailbox.dsn import redacted
 from pgmailbox.errors import LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import Lifecycle
 from pgmailbox.listener import Listener
 from pgmailbox.maintenance import Maintenance
-from pgmailbox.schema import check_schema_async
-from pgmailbox.recovery import Recovery, RecoveryReport
+from pgmailbox.recovery import Recovery
 from pgmailbox.requests import as_requests, chunked
+from pgmailbox.schema import check_schema_async
 from pgmailbox.store import EnqueueRequest, Functions, Store
-from pgmailbox.store.connections import connect_listener, new_pool
+from pgmailbox.store.connections import connect_listener, described, new_pool
 from pgmailbox.worker import Handlers, Worker
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
         StatusCount,
         SweepReport,
     )
+    from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
     from pgmailbox.worker import HeldDispatch
 
@@ -51,9 +51,8 @@ class Mailbox:
     """A durable mailbox in a PostgreSQL database, for asyncio.
 
     Takes a DSN, or an open or unopened `AsyncConnectionPool` of the application (which stays the
-    application's to close). The first call opens it; ``async with`` or `open` does so early and
-    raises `SchemaMismatch` (PM009) when the schema is missing or does not fit. ``listen_dsn`` is for
-    databases behind a transaction pooler: LISTEN needs a session of its own.
+    application's to close). The first call opens it; ``async with`` or `open` does so early.
+    ``listen_dsn`` is for databases behind a transaction pooler: LISTEN needs a session of its own.
 
     Every method raises `PgMailboxError` subclasses for what the database refuses, and psycopg's own
     errors otherwise; after an `OperationalError` it is unknown whether the call was carried out.
@@ -80,7 +79,7 @@ class Mailbox:
     # --- opening and closing --------------------------------------------------------------
 
     def configure(self, *, dsn: str | None = None, config: MailboxConfig | None = None) -> None:
-        """Replace DSN or configuration, before the mailbox is used. Raises `LifecycleBusy` after."""
+        """Replace DSN or configuration before the mailbox is used; `LifecycleBusy` after."""
         if self._pool is not None:
             raise LifecycleBusy("the mailbox is in use; it can be configured before that only")
         self._given = self._given if dsn is None else dsn
@@ -105,7 +104,7 @@ class Mailbox:
             except PoolTimeout as error:
                 await self._disconnect()
                 raise Unavailable(
-                    "the database cannot be reached", detail=redacted(pool.conninfo)
+                    "the database cannot be reached", detail=described(self._given)
                 ) from error
             except BaseException:
                 await self._disconnect()
@@ -334,9 +333,9 @@ class Mailbox:
         """Register the function for a kind of dispatch; sync functions run in threads.
 
         Its return value (JSON) becomes the dispatch's ``run_response``. A handler that runs longer
-        than ``timeout`` is cancelled and nacked; ``concurrency`` bounds how many of this kind run at
-        a time in this process; ``max_attempts`` and ``retry_delay`` override the dispatch's and the
-        mailbox's. Raises `InvalidArgument` for a kind that has a handler already.
+        than ``timeout`` is cancelled and nacked; ``concurrency`` bounds how many of this kind run
+        at a time in this process; ``max_attempts`` and ``retry_delay`` override the dispatch's and
+        the mailbox's. Raises `InvalidArgument` for a kind that has a handler already.
         """
 
         def register(function: F) -> F:
@@ -355,8 +354,8 @@ class Mailbox:
     def start_lifecycle(self, config: LifecycleConfig | None = None) -> Lifecycle:
         """Start recovery, workers and loops in the background, and return the handle.
 
-        Returns at once. While a lifecycle runs, returns its handle. A recovery that fails is logged,
-        and the loops go on. Raises `LifecycleBusy` while another caller starts or stops it.
+        Returns at once. While a lifecycle runs, returns its handle. A recovery that fails is
+        logged, and the loops go on. Raises `LifecycleBusy` while another caller starts or stops it.
         """
         if self._transition.locked():
             raise LifecycleBusy(
@@ -404,9 +403,7 @@ class Mailbox:
         )
 
     def _listener(self, worker: Worker) -> Listener:
-        pool = self._made_pool()
-        dsn = pool.conninfo if self._listen_dsn is None else self._listen_dsn
-        theirs = None if isinstance(self._given, str) else pool
+        target = self._given if self._listen_dsn is None else self._listen_dsn
 
         def hear(message: Mapping[str, Any]) -> None:
             match message:
@@ -418,7 +415,7 @@ class Mailbox:
                     pass  # for others, or from a newer version
 
         return Listener(
-            lambda: connect_listener(dsn, theirs, self.config),
+            lambda: connect_listener(target, self.config),
             self.config.schema,
             announce=self._functions.announce_consumer(
                 self.config.consumer_id,

@@ -106,5 +106,5 @@ class Maintenance:
             result = self._callback()
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except Exception:  # noqa: BLE001 - the application's code; its failure is contained
             _log.exception("maintenance_callback.failed")

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgmailbox.config import Duration, as_timedelta
+from pgmailbox.config import as_timedelta
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from pgmailbox.config import Duration
 
 
 class Retry(Exception):  # noqa: N818 - an instruction, not an error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator
 
     from pgmailbox.store import Call, Functions, Store
 
@@ -58,7 +58,7 @@ class Recovery:
         _log.info("recovery.finished", **asdict(report))
         return report
 
-    async def _until_empty(self, step: Callable[[int], Call[Sequence[T]]]) -> int:
+    async def _until_empty(self, step: Callable[[int], Call[list[T]]]) -> int:
         done = 0
         while page := await self._store.run(step(_PAGE)):
             done += len(page)
@@ -74,7 +74,7 @@ class Recovery:
 
 
 @contextmanager
-def _named(step: str) -> Iterator[None]:
+def _named(step: str) -> Generator[None]:
     try:
         yield
     except Exception as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from pgmailbox.errors import InvalidArgument
 from pgmailbox.store import EnqueueRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -18,9 +21,7 @@ CHUNK: Final = 2000
 transaction: the time per dispatch no longer falls, and memory on both sides stays bounded."""
 
 
-def as_requests(
-    items: Iterable[EnqueueRequest | Mapping[str, Any]], *, max_attempts: int
-) -> Iterator[EnqueueRequest]:
+def as_requests(items: Iterable[object], *, max_attempts: int) -> Iterator[EnqueueRequest]:
     """Bring requests and mappings into one form; ``max_attempts`` is for those that give none.
 
     Raises `InvalidArgument` (PM005) that names the item, from 1, and what is wrong with it.
@@ -29,7 +30,7 @@ def as_requests(
         if isinstance(item, EnqueueRequest):
             yield with_attempts(item, max_attempts)
         elif isinstance(item, Mapping):
-            yield _from_mapping(number, item, max_attempts)
+            yield _from_mapping(number, cast("Mapping[str, Any]", item), max_attempts)
         else:
             raise InvalidArgument(
                 f"item {number} is neither a mapping nor an EnqueueRequest",
@@ -59,4 +60,5 @@ def _from_mapping(number: int, item: Mapping[str, Any], max_attempts: int) -> En
             f"item {number} has an unknown key {unknown[0]!r}",
             hint=f"The keys are {', '.join(sorted(_KEYS))}.",
         )
-    return with_attempts(EnqueueRequest(**{"payload": {}, **item}), max_attempts)
+    arguments: dict[str, Any] = {"payload": {}, **item}
+    return with_attempts(EnqueueRequest(**arguments), max_attempts)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from psycopg_pool import PoolTimeout
 
 from pgmailbox.config import MailboxConfig, as_timedelta
-from pgmailbox.dsn import redacted
 from pgmailbox.errors import Unavailable
-from pgmailbox.schema import check_schema
 from pgmailbox.requests import as_requests, chunked
+from pgmailbox.schema import check_schema
 from pgmailbox.store import EnqueueRequest, Functions, SyncStore
-from pgmailbox.store.connections import new_sync_pool
+from pgmailbox.store.connections import described, new_sync_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -88,7 +87,7 @@ class SyncMailbox:
                 pool.close()
             if isinstance(error, PoolTimeout):
                 raise Unavailable(
-                    "the database cannot be reached", detail=redacted(pool.conninfo)
+                    "the database cannot be reached", detail=described(given)
                 ) from error
             raise
         return pool

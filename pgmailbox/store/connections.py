@@ -6,12 +6,13 @@ with the pool's own parameters.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pgmailbox.dsn import parsed
+from pgmailbox.dsn import parsed, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,11 +66,20 @@ def new_sync_pool(dsn: str, config: MailboxConfig) -> ConnectionPool[Any]:
 
 
 async def connect_listener(
-    dsn: str, pool: AsyncConnectionPool[Any] | None, config: MailboxConfig
+    target: str | AsyncConnectionPool[Any], config: MailboxConfig
 ) -> AsyncConnection[Any]:
-    """Open a session for LISTEN: on the DSN given, with the parameters of the pool if it has any."""
-    parameters = connection_parameters(dsn, config)
-    if pool is not None:
-        theirs = pool.kwargs if isinstance(pool.kwargs, dict) else {}
-        parameters = {**parameters, **theirs, "autocommit": True}
+    """Open a session for LISTEN: where the DSN says, or as the application's pool connects."""
+    if isinstance(target, str):
+        return await AsyncConnection.connect(target, **connection_parameters(target, config))
+    given = target.conninfo() if callable(target.conninfo) else target.conninfo
+    dsn = given if isinstance(given, str) else await given
+    theirs = target.kwargs() if callable(target.kwargs) else target.kwargs
+    extra = await theirs if inspect.isawaitable(theirs) else theirs
+    parameters: dict[str, Any] = {**connection_parameters(dsn, config), **(extra or {})}
+    parameters["autocommit"] = True
     return await AsyncConnection.connect(dsn, **parameters)
+
+
+def described(target: str | AsyncConnectionPool[Any] | ConnectionPool[Any]) -> str:
+    """Say where connections go, without a password."""
+    return redacted(target) if isinstance(target, str) else f"pool {target.name}"

@@ -21,8 +21,8 @@ _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 def to_jsonb(name: str, value: object) -> Jsonb:
     """Wrap a value for a jsonb parameter.
 
-    Raises `InvalidArgument` (PM005) that names the argument when the value is not JSON (an object of
-    your own, NaN, a cycle) or holds a NUL character.
+    Raises `InvalidArgument` (PM005) that names the argument when the value is not JSON (an object
+    of your own, NaN, a cycle) or holds a NUL character.
     """
     text = to_json(name, value)
     return Jsonb(value, dumps=lambda _: text)

@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 from pgmailbox.errors import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from psycopg import AsyncConnection, Connection
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -84,7 +84,7 @@ class SyncStore:
 
 
 @contextmanager
-def _impatient(connection: AsyncConnection[Any]) -> Iterator[None]:
+def _impatient(connection: AsyncConnection[Any]) -> Generator[None]:
     timer = asyncio.get_running_loop().call_later(_PATIENCE, _hang_up, connection)
     try:
         yield

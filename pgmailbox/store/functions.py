@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from psycopg import sql
 
-from pgmailbox.config import Duration, as_timedelta
+from pgmailbox.config import as_timedelta
 from pgmailbox.errors import InvalidArgument
-from pgmailbox.schema import check_schema_name
 from pgmailbox.models import (
     DISPATCH_COLUMNS,
     Dispatch,
@@ -23,12 +22,15 @@ from pgmailbox.models import (
     Reason,
     StatusCount,
 )
+from pgmailbox.schema import check_schema_name
 from pgmailbox.store.documents import checked_text, error_text, to_jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
+
+    from pgmailbox.config import Duration
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -92,7 +94,7 @@ def _scalars(rows: Sequence[Row]) -> list[Any]:
     return [row[0] for row in rows]
 
 
-def _scalar(rows: Sequence[Row]) -> Any:
+def _scalar(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - whatever the function returns
     return rows[0][0]
 
 

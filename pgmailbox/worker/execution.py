@@ -15,8 +15,8 @@ from pgmailbox.errors import InvalidArgument
 from pgmailbox.outcomes import DeadLetter, Retry, Snooze
 from pgmailbox.store import to_jsonb
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.hold import Hold, LetGo
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede, Verdict
+from pgmailbox.worker.hold import LetGo
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.worker.handlers import Handler
+    from pgmailbox.worker.hold import Hold
+    from pgmailbox.worker.verdicts import Verdict
 
 _log: Final = get_logger("worker")
 
@@ -60,8 +62,9 @@ class Execution:
 
     async def _within_timeout(self) -> object:
         limit = self._handler.timeout
+        scope = asyncio.timeout(None if limit is None else limit.total_seconds())
         try:
-            async with asyncio.timeout(None if limit is None else limit.total_seconds()) as scope:
+            async with scope:
                 return await self._call()
         except TimeoutError:
             self._timed_out = scope.expired()
@@ -76,7 +79,7 @@ class Execution:
         return await self._until_thread_ends(running)
 
     async def _until_thread_ends(self, running: asyncio.Future[object]) -> object:
-        """Wait for a thread. It cannot be stopped, only told; whatever it says then is discarded."""
+        """Wait for a thread. It can only be told to end; whatever it says then is discarded."""
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -111,7 +114,7 @@ class Execution:
     def _failed(self, error: str, delay: timedelta | None) -> Verdict:
         limit = self._handler.max_attempts
         if limit is not None and self._hold.attempt >= limit:
-            return Dead(error)
+            return Dead(error, timed_out=self._timed_out)
         first = self._handler.retry_delay
         chosen = (
             delay
@@ -138,7 +141,7 @@ class Execution:
         )
 
     def _discard_if_let_go(self, verdict: Verdict) -> Verdict:
-        """A handler that finished although it was told to end: only a lost lease undoes that."""
+        """Judge a handler that finished although it was told to end."""
         return Drop() if self._hold.let_go is LetGo.LOST else verdict
 
     def _let_go(self, why: LetGo) -> Verdict:

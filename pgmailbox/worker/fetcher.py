@@ -36,7 +36,7 @@ _HORIZON: Final = 0.05
 class Fetcher:
     """Claims until stopped; hands rows to ``deliver`` with the moment the claim was sent."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it is given what it speaks to
         self,
         store: Store,
         functions: Functions,

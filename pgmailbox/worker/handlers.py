@@ -6,13 +6,14 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgmailbox.config import Duration, as_timedelta
+from pgmailbox.config import as_timedelta
 from pgmailbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from datetime import timedelta
 
+    from pgmailbox.config import Duration
     from pgmailbox.worker.hold import HeldDispatch
 
     HandlerFunction = Callable[[HeldDispatch], Awaitable[Any]] | Callable[[HeldDispatch], Any]
@@ -52,7 +53,7 @@ class Handlers:
         """Return the handler of a kind, if there is one."""
         return self._by_kind.get(kind)
 
-    def add(
+    def add(  # noqa: PLR0913 - the limits of a handler, by keyword
         self,
         kind: str,
         function: Callable[[HeldDispatch], Any],

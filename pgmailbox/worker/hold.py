@@ -1,14 +1,13 @@
 """What this process holds: claimed dispatches, each with its lease and the handler that runs it.
 
-A hold is *let go* in one of three ways before its handler has said anything: its lease is lost (to a
-reclaim, or because the database could not be reached in time), its thread is interrupted, or the
-worker must stop. The handler is cancelled then, and what becomes of the dispatch depends on which it
-was, and on whether the handler has really ended.
+A hold is *let go* in one of three ways before its handler has said anything: its lease is lost (to
+a reclaim, or because the database could not be reached in time), its thread is interrupted, or the
+worker must stop. The handler is cancelled then, and what becomes of the dispatch depends on which
+it was, and on whether the handler has really ended.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pgmailbox.models import Dispatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    import asyncio
+    from collections.abc import AsyncGenerator, Iterable, Iterator
     from uuid import UUID
 
 
@@ -45,7 +45,7 @@ class HeldDispatch(Dispatch):
         return self.hold.cancelled
 
     @asynccontextmanager
-    async def suspend(self) -> AsyncIterator[None]:
+    async def suspend(self) -> AsyncGenerator[None]:
         """Keep the longer lease (``suspended_lease``) while the handler waits for a person.
 
         The longer lease takes effect before the body runs; when it ends, the next renewal is an
@@ -81,7 +81,8 @@ class Hold:
 
     def held_dispatch(self) -> HeldDispatch:
         """Return the dispatch for the handler."""
-        return HeldDispatch(*self.row, hold=self)
+        columns: tuple[Any, ...] = (*self.row, self)
+        return HeldDispatch(*columns)
 
     def tell(self) -> None:
         """Let the handler see that it should end."""

@@ -1,8 +1,8 @@
 """Keeps the leases of what this process holds, and gives up what it could not keep.
 
-All leases are renewed in one call. A dispatch that is missing in the answer is no longer ours. While
-the database does not answer, holds are given up by this process's own monotonic clock *before*
-their leases can lapse on the server, so that two handlers never run for one dispatch.
+All leases are renewed in one call. A dispatch that is missing in the answer is no longer ours.
+While the database does not answer, holds are given up by this process's own monotonic clock
+*before* their leases can lapse on the server, so that two handlers never run for one dispatch.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 from pgmailbox.backoff import TRANSIENT
 from pgmailbox.config import as_timedelta
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.hold import Hold, LetGo, Renews
+from pgmailbox.worker.hold import LetGo, Renews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.store import Functions, Store
-    from pgmailbox.worker.hold import Holds
+    from pgmailbox.worker.hold import Hold, Holds
 
 _log: Final = get_logger("worker")
 
@@ -73,7 +73,8 @@ class Keeper(Renews):
             call = self._functions.extend_leases(
                 [h.dispatch_id for h in mine], [h.claim_token for h in mine], lease
             )
-            held = set(await self._store.run(call))
+            answer = await self._store.run(call)
+            held = set(answer)
             for hold in mine:
                 if hold.dispatch_id in held:
                     hold.deadline = self.deadline(since, suspended=suspended)

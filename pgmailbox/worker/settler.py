@@ -1,21 +1,23 @@
 """Writes verdicts to the database, in batches.
 
-While one batch is on its way the next one gathers: a lone dispatch is settled at once, a busy worker
-settles many in one call. A batch whose connection broke is sent again: a settle that had been
-carried out after all is refused the second time, and that is as good as done.
+While one batch is on its way the next one gathers: a lone dispatch is settled at once, a busy
+worker settles many in one call. A batch whose connection broke is sent again: a settle that had
+been carried out after all is refused the second time, and that is as good as done.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 
 from pgmailbox.backoff import persistently
+from pgmailbox.errors import PgMailboxError
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede, Verdict
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from pgmailbox.store import Call, Functions, Store
     from pgmailbox.worker.hold import Hold
+    from pgmailbox.worker.verdicts import Verdict
 
 _log: Final = get_logger("worker")
 _MOST: Final = 500
@@ -65,11 +68,26 @@ class Settler:
 
     async def _settle(self, batch: list[tuple[Hold, Verdict]]) -> None:
         try:
+            await self._record_timeouts(batch)
             for call, holds in self._calls(batch):
                 await self._send(call, holds)
         finally:
             for hold, _ in batch:
                 self._on_settled(hold)
+
+    async def _record_timeouts(self, batch: Iterable[tuple[Hold, Verdict]]) -> None:
+        """Put on record that the attempt timed out; it stays where the nack dead-letters it."""
+        for hold, verdict in batch:
+            if isinstance(verdict, Nack | Dead) and verdict.timed_out:
+                call = self._functions.record_run_result(
+                    hold.dispatch_id,
+                    hold.claim_token,
+                    status="done",
+                    termination="timeout",
+                    error=verdict.error,
+                )
+                with suppress(PgMailboxError, psycopg.Error):  # the settle itself will say so
+                    await self._store.run(call)
 
     async def _send(self, call: Call[list[UUID]], holds: list[Hold]) -> None:
         try:
@@ -128,4 +146,4 @@ def _likeness(hold: Hold, verdict: Verdict) -> Hashable:
         case Supersede():
             return type(verdict), hold.dispatch_id
         case _:
-            return type(verdict)
+            return (type(verdict),)

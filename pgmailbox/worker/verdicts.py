@@ -30,6 +30,7 @@ class Dead:
     """Failed for good."""
 
     error: str
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

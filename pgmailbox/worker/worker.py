@@ -24,7 +24,7 @@ from pgmailbox.worker.fetcher import Fetcher
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.keeper import Keeper
 from pgmailbox.worker.settler import Settler
-from pgmailbox.worker.verdicts import Drop, Release, Supersede, Verdict
+from pgmailbox.worker.verdicts import Drop, Release, Supersede
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pgmailbox.config import MailboxConfig
     from pgmailbox.store import Functions, Store
     from pgmailbox.worker.handlers import Handler, Handlers
+    from pgmailbox.worker.verdicts import Verdict
 
 _log: Final = get_logger("worker")
 _UNHANDLED_DELAY: Final = timedelta(seconds=5)
