@@ -1,0 +1,1 @@
+"""How fast it is, measured in the worker as users run it. `python -m benchmarks --help`."""
