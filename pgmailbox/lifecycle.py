@@ -135,6 +135,8 @@ class Lifecycle:
         except Exception as error:
             self._recovered.set_exception(error)
             self._recovered.exception()  # retrieved: nobody may be waiting
+            if must_recover:
+                return  # whoever started it waits in `ready`, and is told there
             raise
         async with asyncio.TaskGroup() as tasks:
             if self._listener is not None:

@@ -265,6 +265,15 @@ class Mailbox:
             self._functions.timeline(thread_id, page_size=page_size, after=after)
         )
 
+    async def work_left(self) -> bool:
+        """Return whether anything is left that this mailbox's handlers could run.
+
+        What waits for its retry or start time counts, and what other workers have claimed; what is
+        paused or halted does not, nor what stands behind work that cannot run here.
+        """
+        call = self._functions.work_left(self.config.queues, self.handlers.kinds)
+        return await self._run(call)
+
     # --- what an operator does by hand ------------------------------------------------------
 
     async def retry_dispatch(self, dispatch_id: UUID) -> Dispatch:

@@ -197,6 +197,10 @@ class SyncMailbox:
         """Return what happened to a thread's dispatches, oldest first."""
         return self._run(self._functions.timeline(thread_id, page_size=page_size, after=after))
 
+    def work_left(self, *, kinds: Sequence[str] | None = None) -> bool:
+        """Return whether anything is left to do in the config's queues; see `Mailbox.work_left`."""
+        return self._run(self._functions.work_left(self.config.queues, kinds))
+
     # --- what an operator does by hand ------------------------------------------------------
 
     def retry_dispatch(self, dispatch_id: UUID) -> Dispatch:

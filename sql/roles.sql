@@ -14,7 +14,7 @@ declare
     reading constant text[] := '{
         count_dispatches_by_status, current_dispatch_epoch, list_dispatches,
         list_terminal_dispatches, live_consumers, load_dispatch, queued_thread_ids, timeline,
-        why, clock}';
+        why, work_left, clock}';
     producing constant text[] := '{cancel, enqueue, enqueue_many, interrupt}';
     maintaining constant text[] := '{
         gc, next_lease_expiry, purge_terminal, reclaim_expired_leases, reconcile_terminal_dispatches,

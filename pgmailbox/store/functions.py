@@ -405,6 +405,14 @@ class Functions:
             ("reason", "detail"),
         )
 
+    def work_left(self, queues: Sequence[str], kinds: Sequence[str] | None) -> Call[bool]:
+        """Call `work_left`."""
+        return self._call(
+            "work_left",
+            {"queues": list(queues), "kinds": None if kinds is None else list(kinds)},
+            _scalar,
+        )
+
     def timeline(
         self, thread_id: str, *, page_size: int = 100, after: int | None = None
     ) -> Call[list[Event]]:
