@@ -1,0 +1,59 @@
+"""``pgmailbox gc``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from pgmailbox.cli.connection import with_database
+from pgmailbox.cli.output import as_json, counted, show_json
+from pgmailbox.models import GcReport
+
+if TYPE_CHECKING:
+    from pgmailbox.cli.connection import Database, Session
+
+_DAY = 86400.0
+
+
+@click.command("gc")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    default=_DAY,
+    show_default=True,
+    metavar="SECONDS",
+    help="Keep what ended within so many seconds.",
+)
+@as_json
+@with_database
+def gc_command(database: Database, *, older_than: float, json_wanted: bool) -> None:
+    """Remove terminal dispatches, events and consumers of the past.
+
+    Workers do so by themselves every minute. By hand it is for a database without workers, or for
+    keeping less than they do.
+
+    \b
+    Example, keeping one hour:
+        pgmailbox gc --older-than 3600
+    """
+    with database.session() as session:
+        report = _collect(session, timedelta(seconds=older_than))
+    if json_wanted:
+        show_json(report)
+    else:
+        dispatches = counted(report.purged_dispatches, "dispatch", "dispatches")
+        click.echo(f"removed {dispatches} and {counted(report.purged_events, 'event')}")
+
+
+def _collect(session: Session, older_than: timedelta) -> GcReport:
+    """Run bounded passes until none is due."""
+    dispatches = events = 0
+    more = True
+    while more:
+        part = session.run(session.functions.gc(older_than))
+        dispatches += part.purged_dispatches
+        events += part.purged_events
+        more = part.more
+    return GcReport(dispatches, events, more=False)
