@@ -18,8 +18,7 @@ from pgmailbox.cli.output import (
     show_json,
     show_table,
 )
-from pgmailbox.cli.parameters import DispatchId, statuses
-from pgmailbox.cli.parameters import dispatch_id as dispatch_argument
+from pgmailbox.cli.parameters import dispatch_argument, statuses_option
 from pgmailbox.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -46,10 +45,10 @@ def dispatch_group() -> None:
 
 @dispatch_group.command("list")
 @click.option("--thread", "thread_id", metavar="THREAD", help="Only those of this thread.")
-@statuses
+@statuses_option
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option(
-    "--after", type=DispatchId(), metavar="ID", help="Go on after the last one of the page before."
+    "--after", type=click.UUID, metavar="ID", help="Go on after the last one of the page before."
 )
 @as_json
 @with_database
@@ -157,7 +156,7 @@ def cancel(database: Database, *, dispatch_id: UUID, json_wanted: bool) -> int:
 
 
 @dispatch_group.command("retry")
-@click.argument("dispatch_id", metavar="[ID]", type=DispatchId(), required=False)
+@click.argument("dispatch_id", metavar="[ID]", type=click.UUID, required=False)
 @click.option("--dead", is_flag=True, help="All dead letters.")
 @click.option("--queue", help="With --dead: only those of this queue.")
 @click.option("--kind", help="With --dead: only those of this kind.")

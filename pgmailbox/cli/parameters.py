@@ -1,9 +1,8 @@
-"""What options and arguments may be, beyond what click knows itself."""
+"""Options and arguments that several commands have."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
@@ -14,25 +13,9 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-
-class DispatchId(click.ParamType[UUID]):
-    """The id of a dispatch; anything that is no UUID is wrong usage."""
-
-    name = "id"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> UUID:
-        """Return the UUID that the text is."""
-        try:
-            return value if isinstance(value, UUID) else UUID(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not the id of a dispatch (a UUID)", param, ctx)
-
-
-dispatch_id: Decorator = click.argument("dispatch_id", metavar="ID", type=DispatchId())
-thread_id: Decorator = click.argument("thread_id", metavar="THREAD")
-statuses: Decorator = click.option(
+dispatch_argument: Decorator = click.argument("dispatch_id", metavar="ID", type=click.UUID)
+thread_argument: Decorator = click.argument("thread_id", metavar="THREAD")
+statuses_option: Decorator = click.option(
     "--status",
     "statuses",
     multiple=True,

@@ -16,7 +16,7 @@ from pgmailbox.cli.output import (
     show_json,
     show_table,
 )
-from pgmailbox.cli.parameters import thread_id as thread_argument
+from pgmailbox.cli.parameters import thread_argument
 from pgmailbox.errors import NotFound
 
 if TYPE_CHECKING:
