@@ -1,28 +1,30 @@
 -- roles: who may do what. Applied last, whenever functions or views have changed.
 --
--- producer: hands work in and takes it back. consumer: also claims, settles and maintains.
--- operator: what a person does by hand. observer: looks. All four read the views and use the
--- reading functions; none of them touches a table: the functions are security definer and the
--- only door. Nothing is executable by public.
+-- producer: hands work in and takes it back. consumer: also claims, settles and
+-- maintains. operator: what a person does by hand. observer: looks. All four read the
+-- views and use the reading functions; none of them touches a table: the functions are
+-- security definer and the only door. Nothing is executable by public.
 --
 -- Roles belong to the cluster, not to the database: another database's migration may be
--- creating the same ones at this moment (23505, duplicate_object), and the migrating role may
--- not be allowed to create any: then a notice says what an administrator would run.
+-- creating the same ones at this moment (23505, duplicate_object), and the migrating
+-- role may not be allowed to create any: then a notice says what an administrator would
+-- run.
 do $$
 declare
     schema constant text := current_schema();
     reading constant text[] := '{
         count_dispatches_by_status, current_dispatch_epoch, list_dispatches,
-        list_terminal_dispatches, live_consumers, load_dispatch, queued_thread_ids, timeline,
-        why, work_left, clock}';
+        list_terminal_dispatches, live_consumers, load_dispatch, queued_thread_ids,
+        timeline, why, work_left, clock}';
     producing constant text[] := '{cancel, enqueue, enqueue_many, interrupt}';
     maintaining constant text[] := '{
-        gc, next_lease_expiry, purge_terminal, reclaim_expired_leases, reconcile_terminal_dispatches,
-        wake_threads}';
+        gc, next_lease_expiry, purge_terminal, reclaim_expired_leases,
+        reconcile_terminal_dispatches, wake_threads}';
     consuming constant text[] := '{
-        ack, ack_many, announce_consumer, await_work, claim, claim_dispatch, dead_letter,
-        dead_letter_many, dismiss_consumer, extend_lease, extend_leases, nack, nack_many,
-        record_dispatch_start, record_run_result, release, release_many, supersede_claimed}';
+        ack, ack_many, announce_consumer, await_work, claim, claim_dispatch,
+        dead_letter, dead_letter_many, dismiss_consumer, extend_lease, extend_leases,
+        nack, nack_many, record_dispatch_start, record_run_result, release,
+        release_many, renew_leases, supersede_claimed}';
     operating constant text[] := '{
         cancel, interrupt, pause_queue, pause_thread, resume_queue, resume_thread,
         retry_dispatch, set_lane_policy}';
@@ -51,21 +53,26 @@ begin
                 when duplicate_object or unique_violation then
                     null;
                 when insufficient_privilege then
-                    raise warning 'role % is missing and may not be created by %', role_name, current_user
-                        using hint = format(
-                            'an administrator runs: create role %I nologin; then migrate again', role_name);
+                    raise warning 'role % is missing and may not be created by %',
+                          role_name, current_user
+                    using hint = format(
+                        'an administrator runs: create role %I nologin; then migrate '
+                        'again', role_name);
                     continue;
             end;
         end if;
-        execute format('revoke all on all functions in schema %I from %I', schema, role_name);
-        execute format('revoke all on all tables in schema %I from %I', schema, role_name);
+        execute format(
+            'revoke all on all functions in schema %I from %I', schema, role_name);
+        execute format(
+            'revoke all on all tables in schema %I from %I', schema, role_name);
         execute format('grant usage on schema %I to %I', schema, role_name);
         for fn in
             select p.oid::regprocedure as signature
               from pg_proc p
              where p.pronamespace = schema::regnamespace and may -> rank ? p.proname
         loop
-            execute format('grant execute on function %s to %I', fn.signature, role_name);
+            execute format(
+                'grant execute on function %s to %I', fn.signature, role_name);
         end loop;
         for fn in
             select c.oid::regclass as signature

@@ -37,11 +37,13 @@ create table repeatable (
 );
 
 comment on table repeatable is
-    'The state of functions, views and roles, which are applied again whenever their text changed.';
+    'The state of functions, views and roles, which are applied again whenever their '
+    'text changed.';
 comment on column repeatable.only_row is 'Always true: there is one row at most.';
 comment on column repeatable.digest is
     'SHA-256 over the names and texts of all functions, views and roles.sql, in hex.';
 comment on column repeatable.test_clock is
-    'Whether clock() adds the setting pgmailbox.clock_offset. Never so outside of tests.';
+    'Whether clock() adds the setting pgmailbox.clock_offset. Never so outside of '
+    'tests.';
 comment on column repeatable.applied_at is 'When they were last applied.';
 comment on column repeatable.applied_by is 'The login that applied them.';

@@ -1,17 +1,22 @@
 -- 0002_dispatches: the queue.
 --
--- Live dispatches stand in one small table, `dispatch`; what is settled moves to `dispatch_history` in the statement
--- that settles it. The hot indexes stay as small as the work in flight, whatever history is kept.
+-- Live dispatches stand in one small table, `dispatch`; what is settled moves to
+-- `dispatch_history` in the statement that settles it. The hot indexes stay as small as
+-- the work in flight, whatever history is kept.
 --
--- A lane (the dispatches of one thread) has no row of its own that enqueue would have to touch: enqueue is one INSERT.
--- Rows of `lane` and `thread_epoch` exist only for threads that an operator has set a policy for, paused or interrupted.
+-- A lane (the dispatches of one thread) has no row of its own that enqueue would have
+-- to touch: enqueue is one INSERT. Rows of `lane` and `thread_epoch` exist only for
+-- threads that an operator has set a policy for, paused or interrupted.
+--
+-- Locks: what it creates.   Time: clock_timestamp(); clock() is not there yet.
 
 create sequence event_id_seq as bigint;
 
 comment on sequence event_id_seq is
-    'One number line for everything that is ordered: enqueue order, places in the ready queue, event ids.';
+    'One number line for all that is ordered: enqueue order, places in the ready '
+    'queue, event ids.';
 
--- dispatch ------------------------------------------------------------------------------------------------------------
+-- dispatch ---------------------------------------------------------------------------
 
 create table dispatch (
     dispatch_id uuid not null,
@@ -27,7 +32,8 @@ create table dispatch (
     kind text collate "C" not null default 'default',
     thread_id text collate "C",
     dedupe_key text collate "C",
-    -- what a claim changes stands together, so that the write-ahead log of an update is the part between equal ends
+    -- What a claim changes stands together: the write-ahead log of an update holds only
+    -- what lies between the ends that stayed equal.
     attempt_count int not null default 0,
     status text collate "C" not null default 'queued',
     phase text collate "C",
@@ -53,30 +59,45 @@ create table dispatch (
     constraint dispatch_pkey primary key (dispatch_id),
     constraint dispatch_status_check check (status in ('queued', 'claimed')),
     constraint dispatch_queued_iff_phase_check check (
-        (status = 'queued') = (phase is not null) and phase in ('ready', 'scheduled', 'blocked')
+        (status = 'queued') = (phase is not null)
+        and phase in ('ready', 'scheduled', 'blocked')
     ),
-    constraint dispatch_ready_has_place_check check (phase <> 'ready' or place is not null),
-    constraint dispatch_blocked_has_thread_check check (phase <> 'blocked' or thread_id is not null),
+    constraint dispatch_ready_has_place_check check (
+        phase <> 'ready' or place is not null
+    ),
+    constraint dispatch_blocked_has_thread_check check (
+        phase <> 'blocked' or thread_id is not null
+    ),
     constraint dispatch_claimed_iff_leased_check check (
-        num_nonnulls(claim_token, claimed_by, lease_until) = case status when 'claimed' then 3 else 0 end
+        num_nonnulls(claim_token, claimed_by, lease_until)
+        = case status when 'claimed' then 3 else 0 end
     ),
     constraint dispatch_queued_has_no_projection_check check (
         status = 'claimed'
-        or num_nonnulls(dispatch_instance_id, run_status, termination, run_response, run_error) = 0
+        or num_nonnulls(
+            dispatch_instance_id, run_status, termination, run_response, run_error
+        ) = 0
     ),
     constraint dispatch_live_is_not_completed_check check (
-        completed_at is null and completed_event_id is null and history_slot is null and not run_open
+        num_nonnulls(completed_at, completed_event_id, history_slot) = 0
+        and not run_open
     ),
     constraint dispatch_attempts_check check (
         max_attempts >= 1 and attempt_count between 0 and max_attempts
     ),
     constraint dispatch_priority_check check (priority between 0 and 255),
-    constraint dispatch_run_status_check check (run_status in ('running', 'waiting', 'done')),
+    constraint dispatch_run_status_check check (
+        run_status in ('running', 'waiting', 'done')
+    ),
     constraint dispatch_names_check check (
-        length(thread_id) between 1 and 512 and queue <> '' and kind <> '' and dedupe_key <> ''
+        length(thread_id) between 1 and 512
+        and length(queue) between 1 and 512
+        and length(kind) between 1 and 512
+        and length(dedupe_key) between 1 and 512
     )
 ) with (
-    -- room for the claim's new version on the same page; vacuum by count, not by share: the table is small and hot
+    -- Room for the claim's new version on the same page. Vacuum by count, not by share:
+    -- the table is small and hot.
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 5000,
@@ -87,9 +108,10 @@ create table dispatch (
 );
 
 -- claim walks this: the ready dispatches, most urgent first, then longest waiting
-create index dispatch_ready_idx on dispatch (queue, priority, place) where phase = 'ready';
+create index dispatch_ready_idx on dispatch (queue, priority, place)
+    where phase = 'ready';
 
--- claim and wake_lanes look up the head of a lane here
+-- the head of a lane, for take_heads, wake_lanes and park
 create index dispatch_lane_idx on dispatch (thread_id, priority, seq)
     where phase in ('ready', 'blocked') and thread_id is not null;
 
@@ -97,63 +119,105 @@ create index dispatch_lane_idx on dispatch (thread_id, priority, seq)
 create index dispatch_lane_scheduled_idx on dispatch (thread_id, priority, seq)
     where phase = 'scheduled' and thread_id is not null;
 
--- promote_due reads what has come due
-create index dispatch_due_idx on dispatch (queue, available_at) where phase = 'scheduled';
+-- promote_due reads what has come due, in whatever queue
+create index dispatch_due_idx on dispatch (available_at, seq)
+    where phase = 'scheduled';
 
 -- the last word on exclusivity: one claimed dispatch a thread
 create unique index dispatch_one_claimed_per_thread_key on dispatch (thread_id)
     where status = 'claimed' and thread_id is not null;
 
--- reclaim_expired_leases reads what has lapsed
-create index dispatch_lease_idx on dispatch (lease_until) where status = 'claimed';
+-- reclaim_expired_leases reads what has lapsed. Its condition is not `status =
+-- 'claimed'`, so that a look for the claimed dispatch of one thread cannot be led here.
+create index dispatch_lease_idx on dispatch (lease_until)
+    where lease_until is not null;
 
--- one live dispatch for a dedupe key: within its thread, or within its queue where there is no thread
+-- one live dispatch for a dedupe key: within its thread, or within its queue where
+-- there is no thread
 create unique index dispatch_thread_dedupe_key on dispatch (thread_id, dedupe_key)
     where dedupe_key is not null and thread_id is not null;
 create unique index dispatch_queue_dedupe_key on dispatch (queue, dedupe_key)
     where dedupe_key is not null and thread_id is null;
 
-comment on table dispatch is 'Live dispatches (queued and claimed). Terminal ones are in dispatch_history; the view dispatches shows both.';
-comment on column dispatch.dispatch_id is 'Identity; a UUIDv7 unless the caller brought its own.';
-comment on column dispatch.seq is 'Order of enqueue, and with it the order inside the lane, for good; also the event_id of "queued".';
-comment on column dispatch.place is 'Order between lanes: taken from event_id_seq whenever the dispatch becomes ready.';
-comment on column dispatch.dispatch_epoch is 'The epoch of the thread at enqueue; older than the thread''s means stale.';
+comment on index dispatch_ready_idx is
+    'For claim: what is ready, most urgent first, then longest waiting.';
+comment on index dispatch_lane_idx is
+    'For the head of a lane among ready and blocked dispatches.';
+comment on index dispatch_lane_scheduled_idx is
+    'For strict lanes: what of a lane waits for its time.';
+comment on index dispatch_due_idx is 'For promote_due: what has come due.';
+comment on index dispatch_one_claimed_per_thread_key is
+    'At most one dispatch of a thread is claimed.';
+comment on index dispatch_lease_idx is 'For reclaim_expired_leases: what has lapsed.';
+comment on index dispatch_thread_dedupe_key is
+    'At most one live dispatch for a dedupe key within a thread.';
+comment on index dispatch_queue_dedupe_key is
+    'At most one live dispatch without a thread for a dedupe key within a queue.';
+
+comment on table dispatch is
+    'Live dispatches (queued and claimed). Terminal ones are in dispatch_history; the '
+    'view dispatches shows both.';
+comment on column dispatch.dispatch_id is
+    'Identity; a UUIDv7 unless the caller brought its own.';
+comment on column dispatch.seq is
+    'Order of enqueue, and with it the order inside the lane, for good; also the '
+    'event_id of "queued".';
+comment on column dispatch.place is
+    'Order between lanes: taken from event_id_seq whenever the dispatch becomes ready.';
+comment on column dispatch.dispatch_epoch is
+    'The epoch of the thread at enqueue; older than the thread''s means stale.';
 comment on column dispatch.created_at is 'Time of the enqueue call.';
-comment on column dispatch.available_at is 'Not claimed before this time (start time or retry time).';
+comment on column dispatch.available_at is
+    'Not claimed before this time (start time or retry time).';
 comment on column dispatch.run_id is 'The run that this dispatch carries, if any.';
 comment on column dispatch.priority is '0 (most urgent) to 255.';
-comment on column dispatch.max_attempts is 'Executions allowed before a failure dead-letters it.';
+comment on column dispatch.max_attempts is
+    'Executions allowed before a failure dead-letters it.';
 comment on column dispatch.queue is 'Which consumers may claim it.';
 comment on column dispatch.kind is 'Which handler it is for.';
 comment on column dispatch.thread_id is 'Its lane; null for none.';
-comment on column dispatch.dedupe_key is 'At most one live dispatch for it within the thread, or within the queue where there is no thread.';
-comment on column dispatch.attempt_count is 'Executions that failed or were abandoned so far.';
-comment on column dispatch.status is 'queued or claimed here; acked, cancelled, superseded or dead_letter in dispatch_history.';
-comment on column dispatch.phase is 'Of a queued one: ready (claim may take it), scheduled (waits for available_at), blocked (waits for its lane).';
+comment on column dispatch.dedupe_key is
+    'At most one live dispatch for it within the thread, or within the queue where '
+    'there is no thread.';
+comment on column dispatch.attempt_count is
+    'Executions that failed or were abandoned so far.';
+comment on column dispatch.status is
+    'queued or claimed here; acked, cancelled, superseded or dead_letter in '
+    'dispatch_history.';
+comment on column dispatch.phase is
+    'Of a queued one: ready (claim may take it), scheduled (waits for available_at), '
+    'blocked (waits for its lane).';
 comment on column dispatch.claim_token is 'The fence: whoever settles must show it.';
 comment on column dispatch.claimed_by is 'The consumer that holds it.';
 comment on column dispatch.lease_until is 'When the claim lapses unless renewed.';
 comment on column dispatch.last_claimed_by is 'The last consumer that claimed it.';
 comment on column dispatch.last_claimed_at is 'When it was last claimed.';
 comment on column dispatch.claimed_event_id is 'The event_id of its last claim.';
-comment on column dispatch.completed_event_id is 'The event_id of the step that ended it.';
+comment on column dispatch.completed_event_id is
+    'The event_id of the step that ended it.';
 comment on column dispatch.completed_at is 'When it became terminal.';
 comment on column dispatch.updated_at is 'When the row last changed.';
-comment on column dispatch.dispatch_instance_id is 'The execution that reported record_dispatch_start.';
-comment on column dispatch.run_status is 'Projection of the run: running, waiting or done.';
+comment on column dispatch.dispatch_instance_id is
+    'The execution that reported record_dispatch_start.';
+comment on column dispatch.run_status is
+    'Projection of the run: running, waiting or done.';
 comment on column dispatch.termination is 'Projection of the run: how it ended.';
-comment on column dispatch.run_response is 'Projection of the run: its result, or the response given to ack.';
+comment on column dispatch.run_response is
+    'Projection of the run: its result, or the response given to ack.';
 comment on column dispatch.run_error is 'Projection of the run: its error.';
 comment on column dispatch.last_error is 'Why the last attempt failed.';
-comment on column dispatch.history_slot is 'The partition of dispatch_history; null while live (both tables have one shape).';
-comment on column dispatch.run_open is 'In dispatch_history: its run has not been brought in line yet.';
+comment on column dispatch.history_slot is
+    'The partition of dispatch_history; null while live (both tables have one shape).';
+comment on column dispatch.run_open is
+    'In dispatch_history: its run has not been brought in line yet.';
 comment on column dispatch.payload is 'What the handler receives.';
 
--- dispatch_history ----------------------------------------------------------------------------------------------------
+-- dispatch_history -------------------------------------------------------------------
 
--- A ring of partitions. Settling writes into the open slot; clean-up opens the next one from time to time and truncates
--- slots whose rows are all past their time, so that nothing is deleted row by row at scale and no partition is ever
--- dropped or attached (either would queue every settle behind the readers of the parent).
+-- A ring of partitions. Settling writes into the open slot; clean-up opens the next one
+-- from time to time and truncates slots whose rows are all past their time, so that
+-- nothing is deleted row by row at scale and no partition is ever dropped or attached
+-- (either would queue every settle behind the readers of the parent).
 create table dispatch_history (
     like dispatch,
     constraint dispatch_history_terminal_check check (
@@ -176,12 +240,28 @@ create table dispatch_history_4 partition of dispatch_history for values in (4);
 create table dispatch_history_5 partition of dispatch_history for values in (5);
 
 create index dispatch_history_id_idx on dispatch_history (dispatch_id);
-create index dispatch_history_lane_idx on dispatch_history (thread_id, priority, seq) where thread_id is not null;
-create index dispatch_history_failed_idx on dispatch_history (status, dispatch_id) where status <> 'acked';
-create index dispatch_history_run_open_idx on dispatch_history (dispatch_id) where run_open;
-create index dispatch_history_completed_idx on dispatch_history using brin (completed_at) with (pages_per_range = 16, autosummarize = on);
+create index dispatch_history_lane_idx on dispatch_history (thread_id, priority, seq)
+    where thread_id is not null;
+create index dispatch_history_failed_idx on dispatch_history (status, dispatch_id)
+    where status <> 'acked';
+create index dispatch_history_run_open_idx on dispatch_history (dispatch_id)
+    where run_open;
+create index dispatch_history_completed_idx on dispatch_history
+    using brin (completed_at) with (pages_per_range = 16, autosummarize = on);
 
-comment on table dispatch_history is 'Terminal dispatches until clean-up takes them; same shape as dispatch.';
+comment on index dispatch_history_id_idx is
+    'For one dispatch by id, and for pages over all.';
+comment on index dispatch_history_lane_idx is
+    'For the pages and the timeline of a thread.';
+comment on index dispatch_history_failed_idx is
+    'For pages and counts of what ended otherwise than by an ack.';
+comment on index dispatch_history_run_open_idx is
+    'For reconcile_terminal_dispatches: whose run is still open.';
+comment on index dispatch_history_completed_idx is
+    'For purge_terminal: what is past its time.';
+
+comment on table dispatch_history is
+    'Terminal dispatches until clean-up takes them; same shape as dispatch.';
 
 do $$
 declare
@@ -193,14 +273,19 @@ begin
           from pg_attribute a
          where a.attrelid = 'dispatch'::regclass and a.attnum > 0
     loop
-        execute format('comment on column dispatch_history.%I is %L', col.attname, col.said);
+        execute format(
+            'comment on column dispatch_history.%I is %L', col.attname, col.said);
         for slot in 0 .. 5 loop
-            execute format('comment on column dispatch_history_%s.%I is %L', slot, col.attname, col.said);
+            execute format(
+                'comment on column dispatch_history_%s.%I is %L',
+                slot, col.attname, col.said);
         end loop;
     end loop;
     for slot in 0 .. 5 loop
         leaf := format('dispatch_history_%s', slot);
-        execute format('comment on table %I is %L', leaf, 'A slot of the history ring; see history_ring.');
+        execute format(
+            'comment on table %I is %L', leaf,
+            'A slot of the history ring; see history_ring.');
     end loop;
 end
 $$;
@@ -213,15 +298,17 @@ create table history_ring (
     constraint history_ring_one_row_check check (singleton),
     constraint history_ring_slot_check check (open_slot between 0 and 5)
 );
-comment on table history_ring is 'Which slot of dispatch_history is being written. One row.';
+comment on table history_ring is
+    'Which slot of dispatch_history is being written. One row.';
 comment on column history_ring.singleton is 'Keeps it to one row.';
 comment on column history_ring.open_slot is 'The slot that settling writes to.';
 comment on column history_ring.opened_at is 'Since when.';
 insert into history_ring (open_slot, opened_at) values (0, clock_timestamp());
 
--- lanes ---------------------------------------------------------------------------------------------------------------
+-- lanes ------------------------------------------------------------------------------
 
--- Apart from lane, because interrupt must not wait for whoever holds a row of lane in an open transaction.
+-- Apart from lane, because interrupt must not wait for whoever holds a row of lane in
+-- an open transaction.
 create table thread_epoch (
     thread_id text collate "C" not null,
     dispatch_epoch bigint not null,
@@ -229,9 +316,11 @@ create table thread_epoch (
     constraint thread_epoch_pkey primary key (thread_id),
     constraint thread_epoch_positive_check check (dispatch_epoch > 0)
 );
-comment on table thread_epoch is 'Threads that have been interrupted. A thread without a row is at epoch 0.';
+comment on table thread_epoch is
+    'Threads that have been interrupted. A thread without a row is at epoch 0.';
 comment on column thread_epoch.thread_id is 'The thread.';
-comment on column thread_epoch.dispatch_epoch is 'How often it was interrupted; older dispatches are stale.';
+comment on column thread_epoch.dispatch_epoch is
+    'How often it was interrupted; older dispatches are stale.';
 comment on column thread_epoch.interrupted_at is 'When it was interrupted last.';
 
 create table lane (
@@ -246,18 +335,28 @@ create table lane (
     constraint lane_halted_by_check check ((halted_at is null) = (halted_by is null)),
     constraint lane_thread_id_check check (length(thread_id) between 1 and 512)
 );
-comment on table lane is 'Threads whose lane is not as lanes are by default: another policy, paused, or halted.';
+comment on table lane is
+    'Threads whose lane is not as lanes are by default: another policy, paused, or '
+    'halted.';
 comment on column lane.thread_id is 'The thread.';
-comment on column lane.policy is 'skip (default), strict, or halt: what the lane does when its head waits or has failed.';
-comment on column lane.paused_at is 'Paused by an operator since; resume_thread ends it.';
-comment on column lane.halted_at is 'Halted by a dead letter since; resume_thread or retry_dispatch ends it.';
+comment on column lane.policy is
+    'skip (default), strict, or halt: what the lane does when its head waits or has '
+    'failed.';
+comment on column lane.paused_at is
+    'Paused by an operator since; resume_thread ends it.';
+comment on column lane.halted_at is
+    'Halted by a dead letter since; resume_thread or retry_dispatch ends it.';
 comment on column lane.halted_by is 'The dead letter that halted it.';
 comment on column lane.updated_at is 'When the row last changed.';
 
+-- No key and no index: whoever frees a lane must be able to write its debt down without
+-- waiting for another who does so. The same thread may stand here more than once.
 create table lane_wake (
     thread_id text collate "C" not null
-);
-comment on table lane_wake is 'Lanes that were let go by a transaction which could not see or lock their next dispatch; the next claim wakes them.';
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+comment on table lane_wake is
+    'Lanes that somebody freed without being able to wake the next dispatch; the next '
+    'claim does it.';
 comment on column lane_wake.thread_id is 'The thread.';
 
 create table queue (
@@ -265,14 +364,15 @@ create table queue (
     paused_at timestamptz,
     updated_at timestamptz not null,
     constraint queue_pkey primary key (queue),
-    constraint queue_name_check check (queue <> '')
+    constraint queue_name_check check (length(queue) between 1 and 512)
 );
-comment on table queue is 'Queues that have been paused at some time. A queue needs no row to exist.';
+comment on table queue is
+    'Queues that have been paused at some time. A queue needs no row to exist.';
 comment on column queue.queue is 'Its name.';
 comment on column queue.paused_at is 'Paused since; null when resumed.';
 comment on column queue.updated_at is 'When the row last changed.';
 
--- consumers -----------------------------------------------------------------------------------------------------------
+-- consumers --------------------------------------------------------------------------
 
 create table consumer (
     consumer_id text collate "C" not null,
@@ -289,17 +389,21 @@ create table consumer (
 comment on table consumer is 'Processes that have announced themselves as consumers.';
 comment on column consumer.consumer_id is 'Its name, as in claimed_by.';
 comment on column consumer.queues is 'The queues that it claims from.';
-comment on column consumer.kinds is 'The kinds that it has handlers for; null when it takes any.';
+comment on column consumer.kinds is
+    'The kinds that it has handlers for; null when it takes any.';
 comment on column consumer.concurrency is 'How many dispatches it runs at a time.';
-comment on column consumer.backend_pid is 'The server process of its listening session.';
+comment on column consumer.backend_pid is
+    'The server process of its listening session.';
 comment on column consumer.backend_start is 'When that session began.';
-comment on column consumer.waiting is 'Whether it sleeps until it is notified; producers notify only then.';
+comment on column consumer.waiting is
+    'Whether it sleeps until it is notified; producers notify only then.';
 comment on column consumer.started_at is 'When it announced itself.';
 comment on column consumer.seen_at is 'When it last said that it lives.';
 
--- events --------------------------------------------------------------------------------------------------------------
+-- events -----------------------------------------------------------------------------
 
--- Only what is out of the ordinary is a row here. Ordinary steps (queued, claimed, acked) are read from the dispatch.
+-- Only what is out of the ordinary is a row here. Ordinary steps (queued, claimed,
+-- acked) are read from the dispatch.
 create table event (
     event_id bigint not null default nextval('event_id_seq'),
     at timestamptz not null,
@@ -312,12 +416,20 @@ create table event (
     detail jsonb not null default '{}',
     constraint event_pkey primary key (event_id)
 );
-create index event_thread_idx on event (thread_id, event_id) where thread_id is not null;
-create index event_dispatch_idx on event (dispatch_id, event_id) where dispatch_id is not null;
-comment on table event is 'What was out of the ordinary, append-only, kept for gc_ttl. timeline() and the view events show it together with the ordinary steps.';
+create index event_thread_idx on event (thread_id, event_id)
+    where thread_id is not null;
+create index event_dispatch_idx on event (dispatch_id, event_id)
+    where dispatch_id is not null;
+comment on index event_thread_idx is 'For timeline: the events of a thread.';
+comment on index event_dispatch_idx is 'For the events of a dispatch.';
+comment on table event is
+    'What was out of the ordinary, append-only, kept for gc_ttl. timeline() and the '
+    'view events show it together with the ordinary steps.';
 comment on column event.event_id is 'Order of all events, and the paging key.';
 comment on column event.at is 'When it happened.';
-comment on column event.event is 'What happened: claimed (of an attempt that failed), retried, released, reclaimed, dead_lettered, superseded, cancelled, refused, interrupted, reopened.';
+comment on column event.event is
+    'What happened: claimed (of an attempt that failed), retried, released, reclaimed, '
+    'dead_lettered, superseded, cancelled, refused, interrupted, reopened.';
 comment on column event.thread_id is 'The thread.';
 comment on column event.dispatch_id is 'The dispatch.';
 comment on column event.run_id is 'The run.';

@@ -1,12 +1,31 @@
 -- events: what happened, ordinary steps and the rest, for people.
+--
+-- The ordinary steps are those that timeline reads from the dispatches.
 create or replace view events as
-select s.event_id, s.at, s.event, d.thread_id, d.dispatch_id, d.run_id, s.consumer_id, s.attempt, s.detail
+select d.seq as event_id, d.created_at as at, 'queued' as event, d.thread_id,
+       d.dispatch_id, d.run_id, null::text as consumer_id, null::int as attempt,
+       jsonb_build_object(
+           'kind', d.kind, 'queue', d.queue, 'priority', d.priority,
+           'dispatch_epoch', d.dispatch_epoch) as detail
   from (select * from dispatch union all select * from dispatch_history) d
- cross join lateral ordinary_steps(row(d.*)::dispatch) s
 union all
-select e.event_id, e.at, e.event, e.thread_id, e.dispatch_id, e.run_id, e.consumer_id, e.attempt, e.detail
+select d.claimed_event_id, d.last_claimed_at, 'claimed', d.thread_id, d.dispatch_id,
+       d.run_id, d.last_claimed_by, least(d.attempt_count + 1, d.max_attempts),
+       jsonb_strip_nulls(jsonb_build_object('lease_until', d.lease_until))
+  from (select * from dispatch union all select * from dispatch_history) d
+ where d.claimed_event_id is not null
+union all
+select h.completed_event_id, h.completed_at, 'acked', h.thread_id, h.dispatch_id,
+       h.run_id, h.last_claimed_by, least(h.attempt_count + 1, h.max_attempts), '{}'
+  from dispatch_history h
+ where h.status = 'acked'
+union all
+select e.event_id, e.at, e.event, e.thread_id, e.dispatch_id, e.run_id, e.consumer_id,
+       e.attempt, e.detail
   from event e;
 
-comment on view events is 'Everything that happened to dispatches that are still known; timeline() reads one thread''s.';
+comment on view events is
+    'Everything that happened to dispatches that are still known; timeline() reads one '
+    'thread''s.';
 
 select inherit_comments('events', 'event');

@@ -1,7 +1,8 @@
 -- lanes: the threads that have live dispatches.
 create or replace view lanes as
-select t.thread_id, head.dispatch_id as head, active.dispatch_id as active, active.claimed_by, active.lease_until,
-       t.depth, t.waiting_since, coalesce(l.policy, 'skip') as policy, l.paused_at, l.halted_at, l.halted_by
+select t.thread_id, head.dispatch_id as head, active.dispatch_id as active,
+       active.claimed_by, active.lease_until, t.depth, t.waiting_since,
+       coalesce(l.policy, 'skip') as policy, l.paused_at, l.halted_at, l.halted_by
   from (
       select d.thread_id, count(*) filter (where d.status = 'queued') as depth,
              min(d.available_at) filter (where d.status = 'queued') as waiting_since
@@ -10,22 +11,33 @@ select t.thread_id, head.dispatch_id as head, active.dispatch_id as active, acti
        group by d.thread_id
   ) t
   left join lateral (
-      select h.dispatch_id from dispatch h
-       where h.thread_id = t.thread_id and h.phase in ('ready', 'blocked')
+      select h.dispatch_id
+        from dispatch h
+       where h.thread_id = t.thread_id
+         and h.phase in ('ready', 'blocked')
+         and h.dispatch_epoch >= coalesce((
+                 select e.dispatch_epoch
+                   from thread_epoch e
+                  where e.thread_id = t.thread_id), 0)
        order by h.priority, h.seq
        limit 1
   ) head on true
-  left join dispatch active on active.thread_id = t.thread_id and active.status = 'claimed'
+  left join dispatch active on active.thread_id = t.thread_id
+                           and active.status = 'claimed'
   left join lane l on l.thread_id = t.thread_id;
 
-comment on view lanes is 'Threads with live dispatches: what runs, what is next, how many wait and since when.';
+comment on view lanes is
+    'Threads with live dispatches: what runs, what is next, how many wait and since '
+    'when.';
 comment on column lanes.thread_id is 'The thread.';
-comment on column lanes.head is 'The queued dispatch that goes next among those available.';
+comment on column lanes.head is
+    'The queued dispatch that goes next among those available.';
 comment on column lanes.active is 'The claimed dispatch.';
 comment on column lanes.claimed_by is 'The consumer that holds it.';
 comment on column lanes.lease_until is 'Until when.';
 comment on column lanes.depth is 'Queued dispatches.';
-comment on column lanes.waiting_since is 'Since when the oldest queued one has been due, or when it will be.';
+comment on column lanes.waiting_since is
+    'Since when the oldest queued one has been due, or when it will be.';
 comment on column lanes.policy is 'skip, strict or halt.';
 comment on column lanes.paused_at is 'Paused since.';
 comment on column lanes.halted_at is 'Halted since.';

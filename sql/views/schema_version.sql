@@ -21,6 +21,7 @@ comment on column schema_version.name is 'Its name.';
 comment on column schema_version.migrated_at is 'When it was applied.';
 comment on column schema_version.functions_digest is
     'SHA-256 over functions, views and roles, in hex: equal digests, equal behaviour.';
-comment on column schema_version.functions_applied_at is 'When those were last applied.';
+comment on column schema_version.functions_applied_at is
+    'When those were last applied.';
 comment on column schema_version.test_clock is
     'True when clock() can be shifted. Such a schema is for tests alone.';

@@ -1,11 +1,15 @@
 -- announce_consumer: a consumer says who it is.
 --
--- Called from its listening session, whose server process stands for the consumer's life; again after each reconnect, and
--- now and then to say that it still lives. Wrong or missing announcements cost speed and insight, never work.
+-- Called from its listening session, whose server process stands for the consumer's
+-- life; again after each reconnect, and now and then to say that it still lives. Wrong
+-- or missing announcements cost speed and insight, never work.
 --
 -- Locks: its row of consumer.   Time: the database clock.
 create or replace function announce_consumer(
-    consumer_id text, queues text[], kinds text[] default null, concurrency int default null
+    consumer_id text,
+    queues text[],
+    kinds text[] default null,
+    concurrency int default null
 )
 returns void
 language plpgsql
@@ -15,21 +19,26 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-    if coalesce(announce_consumer.consumer_id, '') = '' or announce_consumer.queues is null then
-        perform refuse_claim(announce_consumer.consumer_id, 1);
+    perform check_consumer_id(announce_consumer.consumer_id);
+    if announce_consumer.queues is null then
+        raise exception 'queues must not be null' using errcode = 'PM005';
     end if;
     insert into consumer as c (
-        consumer_id, queues, kinds, concurrency, backend_pid, backend_start, started_at, seen_at)
-    select announce_consumer.consumer_id, announce_consumer.queues, announce_consumer.kinds,
-           announce_consumer.concurrency, a.pid, a.backend_start, clock(), clock()
+        consumer_id, queues, kinds, concurrency, backend_pid, backend_start, started_at,
+        seen_at)
+    select announce_consumer.consumer_id, announce_consumer.queues,
+           announce_consumer.kinds, announce_consumer.concurrency, a.pid,
+           a.backend_start, clock(), clock()
       from (select pg_backend_pid() as pid) me
       left join pg_stat_activity a using (pid)
         on conflict on constraint consumer_pkey do update
-       set queues = excluded.queues, kinds = excluded.kinds, concurrency = excluded.concurrency,
-           backend_pid = excluded.backend_pid, backend_start = excluded.backend_start, waiting = false,
+       set queues = excluded.queues, kinds = excluded.kinds,
+           concurrency = excluded.concurrency, backend_pid = excluded.backend_pid,
+           backend_start = excluded.backend_start, waiting = false,
            seen_at = excluded.seen_at;
 end
 $$;
 
 comment on function announce_consumer(text, text[], text[], int) is
-    'Announce a consumer from its listening session: the queues it serves, the kinds it handles (null for any), its concurrency.';
+    'Announce a consumer from its listening session: the queues it serves, the kinds '
+    'it handles (null for any), its concurrency.';

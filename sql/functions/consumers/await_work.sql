@@ -1,12 +1,16 @@
 -- await_work: a consumer is about to sleep.
 --
 -- From its commit on, producers notify. The consumer looks once more after it, and then
--- sleeps until it is notified, or until something comes due, whose time is returned as a
--- wait from now (null when nothing is scheduled). It writes only when that says something
--- new, so that an idle fleet does not churn the table.
+-- sleeps until it is notified, or until something comes due in any queue (whoever
+-- claims makes ready what is due, wherever it is), which is returned as a wait from
+-- now: null when nothing is scheduled, never negative. It writes only when that says
+-- something new, so that an idle fleet does not churn the table.
 --
 -- Locks: its row of consumer.   Time: the database clock.
-create or replace function await_work(consumer_id text, queues text[] default '{default}')
+create or replace function await_work(
+    consumer_id text,
+    queues text[] default '{default}'
+)
 returns interval
 language plpgsql
 volatile
@@ -17,23 +21,27 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+    now constant timestamptz := clock();
+    next_due timestamptz;
 begin
     update consumer c
-       set waiting = true, seen_at = clock()
+       set waiting = true, queues = await_work.queues, seen_at = now
      where c.consumer_id = await_work.consumer_id
-       and (not c.waiting or c.seen_at < clock() - interval '10 s');
-    return (
-        select min(due.at)
-          from unnest(await_work.queues) q (queue)
-         cross join lateral (
-             select d.available_at as at
-               from dispatch d
-              where d.phase = 'scheduled' and d.queue = q.queue
-              order by d.available_at
-              limit 1) due
-    ) - clock();
+       and (not c.waiting
+            or c.queues <> await_work.queues
+            or c.seen_at < now - interval '10 s');
+    select d.available_at into next_due
+      from dispatch d
+     where d.phase = 'scheduled'
+     order by d.available_at, d.seq
+     limit 1;
+    return case
+        when next_due is not null then greatest(next_due - now, interval '0')
+    end;
 end
 $$;
 
 comment on function await_work(text, text[]) is
-    'Say that a consumer is about to sleep, so that producers notify it; returns how long until something comes due.';
+    'Say that a consumer is about to sleep, so that producers notify it; returns how '
+    'long until something comes due.';

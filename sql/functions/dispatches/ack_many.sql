@@ -1,10 +1,15 @@
 -- ack_many: consumed, a batch of them.
 --
--- Never raises for a lost claim: such a one is left out of the result, and the refusal recorded. What is stale becomes
--- superseded there and then.
+-- Never raises for a lost claim: such a one is left out of the result, and the refusal
+-- recorded. What is stale becomes superseded there and then.
 --
--- Locks: the dispatch rows, then one queued row of each lane.   Time: the database clock.
-create or replace function ack_many(dispatch_ids uuid[], claim_tokens uuid[], responses jsonb[] default null)
+-- Locks: the dispatch rows, then one queued row of each lane.   Time: the database
+-- clock.
+create or replace function ack_many(
+    dispatch_ids uuid[],
+    claim_tokens uuid[],
+    responses jsonb[] default null
+)
 returns setof uuid
 language plpgsql
 volatile
@@ -12,12 +17,15 @@ security definer
 set search_path from current
 as $$
 begin
-    perform check_arrays('ack_many', dispatch_ids, claim_tokens, cardinality(responses));
-    return query select settled(
+    perform check_arrays(
+        'ack_many', dispatch_ids, claim_tokens, cardinality(responses));
+    return query
+    select settled(
         'ack_many', dispatch_ids, claim_tokens,
-        retire(dispatch_ids, known_tokens(claim_tokens), 'acked', responses => responses));
+        (retire(dispatch_ids, claim_tokens, 'acked', responses => responses)).done);
 end
 $$;
 
 comment on function ack_many(uuid[], uuid[], jsonb[]) is
-    'Settle claimed dispatches as consumed; returns the ids that were acked, without those whose claim was lost.';
+    'Settle claimed dispatches as consumed; returns the ids that were acked, without '
+    'those whose claim was lost.';

@@ -1,11 +1,14 @@
 -- claim_dispatch: claim the one named.
 --
--- For a producer that enqueues with a guard time in the future and wants to do its own work at once. Time and order are
--- ignored; the lane is not: while another dispatch of the thread is claimed, or the lane or the queue is paused or halted,
--- nothing is claimed. The protocol is claim's: lane lock, then a look with a fresh snapshot. A stale dispatch becomes
--- superseded.
+-- For a producer that enqueues with a guard time in the future and wants to do its own
+-- work at once. Time and order are ignored; the lane is not: while another dispatch of
+-- the thread is claimed, or the lane or the queue is paused or halted, nothing is
+-- claimed. The protocol is claim's: lane lock, then a look with a fresh snapshot. A
+-- stale dispatch becomes superseded.
 --
--- Locks: lane lock (advisory, tried), the dispatch row (skip locked). Waits for nothing.   Time: the database clock.
+-- Locks: lane lock (advisory, tried), the dispatch row (skip locked). Waits for
+-- nothing.
+-- Time: the database clock.
 create or replace function claim_dispatch(
     dispatch_id uuid,
     consumer_id text,
@@ -16,29 +19,44 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
     wanted dispatch;
 begin
-    perform check_duration('lease', claim_dispatch.lease, false);
-    if coalesce(claim_dispatch.consumer_id, '') = '' then
-        perform refuse_claim(claim_dispatch.consumer_id, 1);
-    end if;
-
+    perform refuse_claim(claim_dispatch.consumer_id, claim_dispatch.lease, 1, '{}');
     select d.* into wanted
       from dispatch d
      where d.dispatch_id = claim_dispatch.dispatch_id and d.phase is not null;
     if not found then
         return;
     end if;
-    if wanted.dispatch_epoch < current_dispatch_epoch(wanted.thread_id) then
-        perform retire(array[wanted.dispatch_id], array[null::uuid], 'superseded');
+
+    if wanted.dispatch_epoch < (
+        select e.dispatch_epoch
+          from thread_epoch e
+         where e.thread_id = wanted.thread_id)
+    then
+        perform
+           from dispatch d
+          where d.dispatch_id = wanted.dispatch_id and d.phase is not null
+            for update skip locked;
+        if found then
+            perform retire(array[wanted.dispatch_id], null, 'superseded');
+        end if;
         return;
     end if;
     if wanted.thread_id is not null and (
-        exists (select from dispatch c where c.thread_id = wanted.thread_id and c.status = 'claimed')
+        exists (
+            select
+              from dispatch c
+             where c.thread_id = wanted.thread_id and c.status = 'claimed')
         or not lane_lock(wanted.thread_id)
     ) then
         return;
@@ -46,19 +64,35 @@ begin
 
     return query
     update dispatch d
-       set status = 'claimed', phase = null, place = coalesce(d.place, nextval('event_id_seq')),
+       set status = 'claimed', phase = null,
+           place = coalesce(d.place, nextval('event_id_seq')),
            claim_token = gen_random_uuid(), claimed_by = claim_dispatch.consumer_id,
-           lease_until = now + claim_dispatch.lease, last_claimed_by = claim_dispatch.consumer_id,
-           last_claimed_at = now, claimed_event_id = nextval('event_id_seq'), updated_at = now
+           lease_until = now + claim_dispatch.lease,
+           last_claimed_by = claim_dispatch.consumer_id, last_claimed_at = now,
+           claimed_event_id = nextval('event_id_seq'), updated_at = now
       from (
           select l.dispatch_id
             from dispatch l
            where l.dispatch_id = wanted.dispatch_id
              and l.phase is not null
-             and not exists (select from dispatch c where c.thread_id = wanted.thread_id and c.status = 'claimed')
-             and not exists (select from lane where lane.thread_id = wanted.thread_id
-                                and (lane.paused_at is not null or lane.halted_at is not null))
-             and not exists (select from queue q where q.queue = wanted.queue and q.paused_at is not null)
+             and not exists (
+                     select
+                       from dispatch c
+                      where c.thread_id = wanted.thread_id and c.status = 'claimed')
+             and not exists (
+                     select
+                       from lane
+                      where lane.thread_id = wanted.thread_id
+                        and (lane.paused_at is not null or lane.halted_at is not null))
+             and not exists (
+                     select
+                       from thread_epoch e
+                      where e.thread_id = wanted.thread_id
+                        and e.dispatch_epoch > wanted.dispatch_epoch)
+             and not exists (
+                     select
+                       from queue q
+                      where q.queue = wanted.queue and q.paused_at is not null)
              for update of l skip locked
       ) free
      where d.dispatch_id = free.dispatch_id
@@ -67,4 +101,5 @@ end
 $$;
 
 comment on function claim_dispatch(uuid, text, interval) is
-    'Claim one dispatch by id, whatever its time and place in the lane; no row when it is not queued, or its lane is busy, paused or halted.';
+    'Claim one dispatch by id, whatever its time and place in the lane; no row when it '
+    'is not queued, or its lane is busy, paused or halted.';

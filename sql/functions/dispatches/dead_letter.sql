@@ -8,11 +8,18 @@ volatile
 security definer
 set search_path from current
 as $$
+#variable_conflict use_column
+declare
+    dead record;
 begin
-    perform assert_claim(dead_letter.dispatch_id, dead_letter.claim_token);
-    perform retire(array[dead_letter.dispatch_id], array[dead_letter.claim_token], 'dead_letter',
-                   errors => array[dead_letter.error]);
-    return find_dispatch(dead_letter.dispatch_id);
+    select r.done, r.single into dead
+      from retire(
+               array[dead_letter.dispatch_id], array[dead_letter.claim_token],
+               'dead_letter', errors => array[dead_letter.error]) r;
+    if cardinality(dead.done) = 0 then
+        perform lost_claim(dead_letter.dispatch_id, dead_letter.claim_token);
+    end if;
+    return dead.single;
 end
 $$;
 

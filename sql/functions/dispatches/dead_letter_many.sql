@@ -1,7 +1,13 @@
--- dead_letter_many: failed for good, a batch of them; what is lost or stale is left out, as in ack_many.
+-- dead_letter_many: failed for good, a batch of them; what is lost or stale is left
+-- out, as in ack_many.
 --
--- Locks: the dispatch rows, then one queued row of each lane.   Time: the database clock.
-create or replace function dead_letter_many(dispatch_ids uuid[], claim_tokens uuid[], errors text[])
+-- Locks: the dispatch rows, then one queued row of each lane.   Time: the database
+-- clock.
+create or replace function dead_letter_many(
+    dispatch_ids uuid[],
+    claim_tokens uuid[],
+    errors text[]
+)
 returns setof uuid
 language plpgsql
 volatile
@@ -9,10 +15,12 @@ security definer
 set search_path from current
 as $$
 begin
-    perform check_arrays('dead_letter_many', dispatch_ids, claim_tokens, cardinality(errors));
-    return query select settled(
+    perform check_arrays(
+        'dead_letter_many', dispatch_ids, claim_tokens, cardinality(errors));
+    return query
+    select settled(
         'dead_letter_many', dispatch_ids, claim_tokens,
-        retire(dispatch_ids, known_tokens(claim_tokens), 'dead_letter', errors => errors));
+        (retire(dispatch_ids, claim_tokens, 'dead_letter', errors => errors)).done);
 end
 $$;
 

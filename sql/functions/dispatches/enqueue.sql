@@ -1,12 +1,18 @@
 -- enqueue: hand in one dispatch, as part of the caller's transaction.
 --
--- One INSERT. It looks at nothing of its lane that others change, and takes no lock beyond its own row (and, for a dedupe
--- key, the key), so that an application may enqueue inside a long transaction while workers claim and settle the same
--- thread. What follows a ready or blocked dispatch of the same thread, priority and transaction is inserted as blocked: both
--- appear at the same instant, and the end of the first wakes the second. That keeps a thread that is loaded with a million
--- dispatches in one transaction from filling the ready index.
+-- One INSERT. It looks at nothing of its lane that others change, and takes no lock
+-- beyond its own row (and, for a dedupe key, the key), so that an application may
+-- enqueue inside a long transaction while workers claim and settle the same thread.
 --
--- Time: the database clock, at the call.
+-- What follows a ready or blocked dispatch of the same thread, priority, epoch and
+-- transaction is inserted as blocked: both appear at the same instant, and the end of
+-- the first wakes the second. That keeps a thread that is loaded with a million
+-- dispatches in one transaction from filling the ready index. Of the same epoch,
+-- because one that an interrupt has overtaken wakes nobody for certain. Only the last
+-- thousand numbers are looked at: further back may lie any number of rows that other
+-- open transactions have put in, all of which would be read to be passed over.
+--
+-- Locks: none but its own row and dedupe key.   Time: the database clock, at the call.
 create or replace function enqueue(
     thread_id text default null,
     payload jsonb default '{}',
@@ -26,59 +32,94 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    due constant timestamptz := greatest(coalesce(enqueue.available_at, now + enqueue.delay, now), now);
+    due timestamptz;
     place constant bigint := nextval('event_id_seq');
     stored dispatch;
 begin
     if not coalesce(
-        enqueue.payload is not null and enqueue.kind <> '' and enqueue.queue <> ''
-        and enqueue.priority between 0 and 255 and enqueue.max_attempts >= 1
+        enqueue.payload is not null
+        and length(enqueue.kind) between 1 and 512
+        and length(enqueue.queue) between 1 and 512
+        and enqueue.priority between 0 and 255
+        and enqueue.max_attempts >= 1
         and enqueue.on_duplicate in ('raise', 'return')
         and (enqueue.thread_id is null or length(enqueue.thread_id) between 1 and 512)
-        and (enqueue.dedupe_key is null or enqueue.dedupe_key <> '')
-        and (enqueue.delay is null or enqueue.available_at is null and enqueue.delay >= interval '0'), false)
+        and (enqueue.dedupe_key is null
+             or length(enqueue.dedupe_key) between 1 and 512
+                -- both stand in one index entry, which has room for 2,704 bytes
+                and octet_length(enqueue.dedupe_key)
+                    + octet_length(coalesce(enqueue.thread_id, enqueue.queue)) <= 2600)
+        and (enqueue.available_at is null or enqueue.available_at < 'infinity')
+        and (enqueue.delay is null
+             or enqueue.available_at is null
+                and enqueue.delay between interval '0' and interval '1000 years'),
+        false)
     then
         perform refuse_enqueue(
-            enqueue.thread_id, enqueue.payload, enqueue.kind, enqueue.queue, enqueue.priority, enqueue.dedupe_key,
-            enqueue.available_at, enqueue.delay, enqueue.max_attempts, enqueue.on_duplicate);
+            enqueue.thread_id, enqueue.payload, enqueue.kind, enqueue.queue,
+            enqueue.priority, enqueue.dedupe_key, enqueue.available_at, enqueue.delay,
+            enqueue.max_attempts, enqueue.on_duplicate);
     end if;
+    due := greatest(enqueue.available_at, now + enqueue.delay, now);
 
     loop
         insert into dispatch (
-            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id, priority, max_attempts, queue,
-            kind, thread_id, dedupe_key, phase, updated_at, payload)
-        select coalesce(enqueue.dispatch_id, new_id()), place, case when p.phase = 'ready' then place end,
-               coalesce((select e.dispatch_epoch from thread_epoch e where e.thread_id = enqueue.thread_id), 0),
-               now, due, enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue, enqueue.kind,
-               enqueue.thread_id, enqueue.dedupe_key, p.phase, now, enqueue.payload
-          from (select case
-                    when due > now then 'scheduled'
-                    when enqueue.thread_id is not null and pg_current_xact_id_if_assigned() is not null and (
-                        select d.xmin = pg_current_xact_id_if_assigned()::xid
-                          from dispatch d
-                         where d.thread_id = enqueue.thread_id
-                           and d.phase in ('ready', 'blocked')
-                           and d.priority = enqueue.priority
-                         order by d.seq desc
-                         limit 1) then 'blocked'
-                    else 'ready'
-                end as phase) p
+            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
+            priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
+            updated_at, payload)
+        select coalesce(enqueue.dispatch_id, new_id()), place,
+               case when p.phase = 'ready' then place end, t.epoch, now, due,
+               enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue,
+               enqueue.kind, enqueue.thread_id, enqueue.dedupe_key, p.phase, now,
+               enqueue.payload
+          from (
+              select coalesce((
+                  select e.dispatch_epoch
+                    from thread_epoch e
+                   where e.thread_id = enqueue.thread_id), 0) as epoch
+          ) t
+         cross join lateral (
+             select case
+                 when due > now then 'scheduled'
+                 when enqueue.thread_id is not null
+                      and pg_current_xact_id_if_assigned() is not null
+                      and (
+                          select d.xmin = pg_current_xact_id_if_assigned()::xid
+                                 and d.dispatch_epoch = t.epoch
+                            from dispatch d
+                           where d.thread_id = enqueue.thread_id
+                             and d.phase in ('ready', 'blocked')
+                             and d.priority = enqueue.priority
+                             and d.seq > place - 1000
+                           order by d.seq desc
+                           limit 1)
+                 then 'blocked'
+                 else 'ready'
+             end as phase
+         ) p
             on conflict do nothing
         returning * into stored;
         exit when found;
-        stored := resolve_duplicate(enqueue.dispatch_id, enqueue.thread_id, enqueue.queue, enqueue.dedupe_key,
-                                    enqueue.on_duplicate);
+        stored := resolve_duplicate(
+            enqueue.dispatch_id, enqueue.thread_id, enqueue.queue, enqueue.dedupe_key,
+            enqueue.on_duplicate);
         if stored.dispatch_id is not null then
             return masked(stored);
         end if;
     end loop;
 
+    -- A look at the history only for an id that the caller brought: its unique keys
+    -- would have to contain the partition.
     if enqueue.dispatch_id is not null
-       and exists (select from dispatch_history h where h.dispatch_id = enqueue.dispatch_id)
+       and exists (
+           select from dispatch_history h where h.dispatch_id = enqueue.dispatch_id)
     then
         perform refuse_existing(enqueue.dispatch_id);
     end if;
@@ -87,5 +128,8 @@ begin
 end
 $$;
 
-comment on function enqueue(text, jsonb, text, text, int, uuid, uuid, text, timestamptz, interval, int, text) is
-    'Enqueue one dispatch, durable when the caller''s transaction commits. PM001 when its id exists, PM002 when its dedupe key is live, PM005 for bad arguments.';
+comment on function enqueue(
+    text, jsonb, text, text, int, uuid, uuid, text, timestamptz, interval, int, text
+) is
+    'Enqueue one dispatch, durable when the caller''s transaction commits. PM001 when '
+    'its id exists, PM002 when its dedupe key is live, PM005 for bad arguments.';

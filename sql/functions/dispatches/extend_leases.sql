@@ -1,12 +1,21 @@
 -- extend_leases: keep claimed dispatches alive, all of a process's in one call.
 --
--- A lease is only ever prolonged. The token is the whole proof of ownership: after a reclaim or an interrupt the row carries
--- another token or none, and the holder learns it by the id missing from the result, not by an exception. What is stale
--- becomes superseded there and then. A row that is locked counts as held and is not waited for: its own handler's open
--- transaction has settled it, or a claim is parking others behind it for an instant.
+-- A lease is only ever prolonged. The token is the whole proof of ownership: after a
+-- reclaim or an interrupt the row carries another token or none, and the holder learns
+-- it by the id missing from the result, not by an exception. What is stale is never
+-- held; it becomes superseded there and then, unless its row is locked.
+--
+-- A row that is locked is not waited for. Whether it is still held is asked of a second
+-- statement, whose snapshot is taken after the first one has failed to lock it: if the
+-- claim is there still, its own handler's open transaction has settled it, and it
+-- counts as held; if it is gone, somebody else has settled it meanwhile.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
-create or replace function extend_leases(dispatch_ids uuid[], claim_tokens uuid[], lease interval)
+create or replace function extend_leases(
+    dispatch_ids uuid[],
+    claim_tokens uuid[],
+    lease interval
+)
 returns setof uuid
 language plpgsql
 volatile
@@ -20,31 +29,58 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    until constant timestamptz := clock() + extend_leases.lease;
+    now constant timestamptz := clock();
     held uuid[];
 begin
-    perform check_arrays('extend_leases', extend_leases.dispatch_ids, extend_leases.claim_tokens);
+    perform check_arrays(
+        'extend_leases', extend_leases.dispatch_ids, extend_leases.claim_tokens);
     perform check_duration('lease', extend_leases.lease, false);
     perform supersede_stale(extend_leases.dispatch_ids, extend_leases.claim_tokens);
 
-    select array_agg(d.dispatch_id) into held
-      from unnest(extend_leases.dispatch_ids, extend_leases.claim_tokens) i (dispatch_id, claim_token)
-      join dispatch d on d.dispatch_id = i.dispatch_id and d.claim_token = i.claim_token;
+    with mine as materialized (
+        select d.dispatch_id
+          from dispatch d
+         where d.dispatch_id = any (extend_leases.dispatch_ids)
+           and (d.dispatch_id, d.claim_token) in (
+                   select i.dispatch_id, i.claim_token
+                     from unnest(extend_leases.dispatch_ids, extend_leases.claim_tokens)
+                          i (dispatch_id, claim_token)) is true
+           and d.dispatch_epoch >= coalesce((
+                   select e.dispatch_epoch
+                     from thread_epoch e
+                    where e.thread_id = d.thread_id), 0)
+           for no key update skip locked
+    ), extended as (
+        update dispatch d
+           set lease_until = greatest(d.lease_until, now + extend_leases.lease),
+               updated_at = now
+         where d.dispatch_id = any (array(select mine.dispatch_id from mine))
+        returning d.dispatch_id
+    )
+    select coalesce(array_agg(x.dispatch_id), '{}') into held from extended x;
 
-    update dispatch d
-       set lease_until = greatest(d.lease_until, until), updated_at = clock()
-      from (
-          select l.dispatch_id
-            from unnest(extend_leases.dispatch_ids, extend_leases.claim_tokens) i (dispatch_id, claim_token)
-            join dispatch l on l.dispatch_id = i.dispatch_id and l.claim_token = i.claim_token
-             for no key update of l skip locked
-      ) mine
-     where d.dispatch_id = mine.dispatch_id;
-
-    return query select settled(
-        'extend_leases', extend_leases.dispatch_ids, extend_leases.claim_tokens, coalesce(held, '{}'));
+    if cardinality(held) < cardinality(extend_leases.dispatch_ids) then
+        held := held || array(
+            select d.dispatch_id
+              from dispatch d
+             where d.dispatch_id = any (extend_leases.dispatch_ids)
+               and d.dispatch_id <> all (held)
+               and (d.dispatch_id, d.claim_token) in (
+                       select i.dispatch_id, i.claim_token
+                         from unnest(
+                                  extend_leases.dispatch_ids, extend_leases.claim_tokens
+                              ) i (dispatch_id, claim_token)) is true
+               and d.dispatch_epoch >= coalesce((
+                       select e.dispatch_epoch
+                         from thread_epoch e
+                        where e.thread_id = d.thread_id), 0));
+    end if;
+    return query
+    select settled(
+        'extend_leases', extend_leases.dispatch_ids, extend_leases.claim_tokens, held);
 end
 $$;
 
 comment on function extend_leases(uuid[], uuid[], interval) is
-    'Prolong leases to at least this long from now; returns the ids that are still held. Stale ones become superseded.';
+    'Prolong leases to at least this long from now; returns the ids that are still '
+    'held. Stale ones become superseded.';

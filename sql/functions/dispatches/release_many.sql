@@ -1,7 +1,13 @@
--- release_many: back to the queue without counting an attempt, a batch of them; what is lost or stale is left out.
+-- release_many: back to the queue without counting an attempt, a batch of them; what is
+-- lost or stale is left out, as in ack_many.
 --
--- Locks: the dispatch rows, then one queued row of each lane.   Time: the database clock.
-create or replace function release_many(dispatch_ids uuid[], claim_tokens uuid[], delay interval default null)
+-- Locks: the dispatch rows, then one queued row of each lane.   Time: the database
+-- clock.
+create or replace function release_many(
+    dispatch_ids uuid[],
+    claim_tokens uuid[],
+    delay interval default null
+)
 returns setof uuid
 language plpgsql
 volatile
@@ -10,19 +16,24 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    known constant uuid[] := known_tokens(release_many.claim_tokens);
     fresh record;
 begin
-    perform check_arrays('release_many', release_many.dispatch_ids, release_many.claim_tokens);
+    perform check_arrays(
+        'release_many', release_many.dispatch_ids, release_many.claim_tokens);
     perform check_duration('delay', release_many.delay, true);
-    select array_agg(i.dispatch_id) as ids, array_agg(i.claim_token) as tokens into fresh
-      from unnest(release_many.dispatch_ids, known) i (dispatch_id, claim_token)
-     where i.dispatch_id <> all (supersede_stale(release_many.dispatch_ids, known));
-    return query select settled(
+    select array_agg(i.dispatch_id) as ids, array_agg(i.claim_token) as tokens
+      into fresh
+      from unnest(release_many.dispatch_ids, release_many.claim_tokens)
+           i (dispatch_id, claim_token)
+     where i.dispatch_id <> all (
+               supersede_stale(release_many.dispatch_ids, release_many.claim_tokens));
+    return query
+    select settled(
         'release_many', release_many.dispatch_ids, release_many.claim_tokens,
-        array(select r.dispatch_id from requeue(fresh.ids, fresh.tokens, 'released', delay => release_many.delay) r));
+        requeue(fresh.ids, fresh.tokens, 'released', delay => release_many.delay));
 end
 $$;
 
 comment on function release_many(uuid[], uuid[], interval) is
-    'Give claimed dispatches back without counting an attempt; returns the ids that were settled.';
+    'Give claimed dispatches back without counting an attempt; returns the ids that '
+    'were settled.';

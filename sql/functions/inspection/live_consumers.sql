@@ -1,8 +1,11 @@
 -- live_consumers: who is there to claim.
 --
--- A consumer that announced itself lives while its listening session does, or while it has been seen in the last minute.
--- One that never announced itself is known only by what it holds. (Another role's backend_start reads as null to an ordinary
--- role: then an existing pid counts as alive.)
+-- A consumer that announced itself lives while its listening session does, or while it
+-- has been seen in the last minute. One that never announced itself is known only by
+-- what it holds. (Another role's backend_start reads as null to an ordinary role: then
+-- an existing pid counts as alive.)
+--
+-- Locks: none.   Time: the database clock.
 create or replace function live_consumers(
     out consumer_id text,
     out queues text[],
@@ -26,18 +29,23 @@ begin
     with holding as materialized (
         select d.claimed_by, count(*) as held, max(d.last_claimed_at) as at
           from dispatch d
-         where d.status = 'claimed'
+         where d.lease_until is not null
          group by d.claimed_by
     )
-    select coalesce(c.consumer_id, h.claimed_by), c.queues, c.kinds, c.concurrency, c.waiting, coalesce(h.held, 0),
-           c.backend_pid, c.started_at, greatest(c.seen_at, h.at)
+    select coalesce(c.consumer_id, h.claimed_by), c.queues, c.kinds, c.concurrency,
+           c.waiting, coalesce(h.held, 0), c.backend_pid, c.started_at,
+           greatest(c.seen_at, h.at)
       from consumer c
       full join holding h on h.claimed_by = c.consumer_id
      where h.held > 0
         or c.seen_at > clock() - interval '1 min'
-        or exists (select from pg_stat_activity a
-                    where a.pid = c.backend_pid and coalesce(a.backend_start = c.backend_start, true));
+        or exists (
+               select
+                 from pg_stat_activity a
+                where a.pid = c.backend_pid
+                  and coalesce(a.backend_start = c.backend_start, true));
 end
 $$;
 
-comment on function live_consumers() is 'Consumers that live: announced and alive, or holding claims.';
+comment on function live_consumers() is
+    'Consumers that live: announced and alive, or holding claims.';

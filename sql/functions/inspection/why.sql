@@ -1,14 +1,19 @@
 -- why: why a dispatch is not running, in one word and its evidence.
 --
--- The first of these that holds: its terminal status; claimed; unknown; not_due; paused (its queue or its thread);
--- lane_halted; lane_busy (another of its thread is claimed, or is to go first); no_consumer (none that lives serves its
--- queue); no_handler (none of those has a handler for its kind); ready.
+-- The first of these that holds: unknown; claimed; its terminal status (superseded also
+-- for one that an interrupt has overtaken); not_due; paused (its thread or its queue);
+-- lane_halted; lane_busy (another of its thread is claimed, or is to go first);
+-- no_consumer (none that lives serves its queue); no_handler (none of those has a
+-- handler for its kind); ready.
+--
+-- Locks: none.   Time: the database clock.
 create or replace function why(dispatch_id uuid, out reason text, out detail jsonb)
 returns record
 language plpgsql
 stable
 security definer
 set search_path from current
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
@@ -16,6 +21,8 @@ declare
     d dispatch;
     other dispatch;
     settings lane;
+    epoch bigint;
+    queue_paused_at timestamptz;
     serving int;
     handling int;
 begin
@@ -24,67 +31,92 @@ begin
         reason := 'unknown';
         detail := jsonb_build_object('hint', 'never enqueued here, or purged');
         return;
-    end if;
-    if d.status = 'claimed' then
+    elsif d.status = 'claimed' then
         reason := 'claimed';
-        detail := jsonb_build_object('claimed_by', d.claimed_by, 'lease_until', d.lease_until,
-                                     'lease_expired', d.lease_until < now, 'attempt', d.attempt_count + 1);
+        detail := jsonb_build_object(
+            'claimed_by', d.claimed_by, 'lease_until', d.lease_until,
+            'lease_expired', d.lease_until < now, 'attempt', d.attempt_count + 1);
         return;
     elsif d.status <> 'queued' then
         reason := d.status;
         detail := jsonb_strip_nulls(jsonb_build_object(
-            'completed_at', d.completed_at, 'last_error', d.last_error, 'last_claimed_by', d.last_claimed_by,
-            'attempt_count', d.attempt_count));
+            'completed_at', d.completed_at, 'last_error', d.last_error,
+            'last_claimed_by', d.last_claimed_by, 'attempt_count', d.attempt_count));
         return;
     end if;
 
-    if d.dispatch_epoch < current_dispatch_epoch(d.thread_id) then
+    select e.dispatch_epoch into epoch
+      from thread_epoch e
+     where e.thread_id = d.thread_id;
+    if d.dispatch_epoch < epoch then
         reason := 'superseded';
-        detail := jsonb_build_object('dispatch_epoch', d.dispatch_epoch, 'thread_epoch', current_dispatch_epoch(d.thread_id),
-                                     'hint', 'overtaken by an interrupt; marked so when next met');
+        detail := jsonb_build_object(
+            'dispatch_epoch', d.dispatch_epoch, 'thread_epoch', epoch,
+            'hint', 'overtaken by an interrupt; marked so when next met');
         return;
     elsif d.available_at > now then
         reason := 'not_due';
         detail := jsonb_strip_nulls(jsonb_build_object(
-            'available_at', d.available_at, 'attempt_count', d.attempt_count, 'last_error', d.last_error));
+            'available_at', d.available_at, 'attempt_count', d.attempt_count,
+            'last_error', d.last_error));
         return;
     end if;
 
     select l.* into settings from lane l where l.thread_id = d.thread_id;
-    if settings.paused_at is not null
-       or exists (select from queue q where q.queue = d.queue and q.paused_at is not null)
-    then
+    select q.paused_at into queue_paused_at from queue q where q.queue = d.queue;
+    if settings.paused_at is not null then
         reason := 'paused';
-        detail := jsonb_strip_nulls(jsonb_build_object(
-            'thread_id', case when settings.paused_at is not null then d.thread_id end,
-            'queue', case when settings.paused_at is null then d.queue end,
-            'since', coalesce(settings.paused_at, (select q.paused_at from queue q where q.queue = d.queue))));
+        detail := jsonb_build_object(
+            'thread_id', d.thread_id, 'since', settings.paused_at,
+            'hint', 'resume_thread');
+        return;
+    elsif queue_paused_at is not null then
+        reason := 'paused';
+        detail := jsonb_build_object(
+            'queue', d.queue, 'since', queue_paused_at, 'hint', 'resume_queue');
         return;
     elsif settings.halted_at is not null then
         reason := 'lane_halted';
-        detail := jsonb_build_object('halted_by', settings.halted_by, 'since', settings.halted_at,
-                                     'hint', 'resume_thread or retry_dispatch');
+        detail := jsonb_build_object(
+            'halted_by', settings.halted_by, 'since', settings.halted_at,
+            'hint', 'resume_thread or retry_dispatch');
         return;
     end if;
 
-    select o.* into other from dispatch o where o.thread_id = d.thread_id and o.status = 'claimed';
-    if other.dispatch_id is null then
+    select o.* into other
+      from dispatch o
+     where o.thread_id = d.thread_id and o.status = 'claimed';
+    if not found then
         select o.* into other
-          from dispatch o
-         where o.thread_id = d.thread_id
-           and (o.phase in ('ready', 'blocked')
-                or o.phase = 'scheduled' and (settings.policy in ('strict', 'halt') or o.available_at <= now))
-           and o.dispatch_epoch >= current_dispatch_epoch(d.thread_id)
-           and (o.priority, o.seq) < (d.priority, d.seq)
-         order by o.priority, o.seq
-         limit 1;
+          from (
+              (select o.* from dispatch o
+                where o.thread_id = d.thread_id
+                  and o.phase in ('ready', 'blocked')
+                  and o.dispatch_epoch >= coalesce(epoch, 0)
+                  and (o.priority, o.seq) < (d.priority, d.seq)
+                order by o.priority, o.seq
+                limit 1)
+              union all
+              (select o.* from dispatch o
+                where o.thread_id = d.thread_id
+                  and o.phase = 'scheduled'
+                  and o.dispatch_epoch >= coalesce(epoch, 0)
+                  and (o.priority, o.seq) < (d.priority, d.seq)
+                  and (settings.policy in ('strict', 'halt') or o.available_at <= now)
+                order by o.priority, o.seq
+                limit 1)
+              order by priority, seq
+              limit 1
+          ) o;
     end if;
     if other.dispatch_id is not null then
         reason := 'lane_busy';
         detail := jsonb_strip_nulls(jsonb_build_object(
-            'dispatch_id', other.dispatch_id, 'status', other.status, 'queue', other.queue,
-            'claimed_by', other.claimed_by, 'lease_until', other.lease_until,
-            'available_at', case when other.phase = 'scheduled' then other.available_at end));
+            'dispatch_id', other.dispatch_id, 'status', other.status,
+            'queue', other.queue, 'claimed_by', other.claimed_by,
+            'lease_until', other.lease_until,
+            'available_at',
+                case when other.phase = 'scheduled' then other.available_at end));
         return;
     end if;
 
@@ -92,10 +124,18 @@ begin
       into serving, handling
       from live_consumers() c
      where c.queues is null or d.queue = any (c.queues);
-    reason := case when serving = 0 then 'no_consumer' when handling = 0 then 'no_handler' else 'ready' end;
-    detail := jsonb_build_object('queue', d.queue, 'kind', d.kind, 'consumers', serving, 'since', d.available_at);
+    reason := case
+        when serving = 0 then 'no_consumer'
+        when handling = 0 then 'no_handler'
+        else 'ready'
+    end;
+    detail := jsonb_build_object(
+        'queue', d.queue, 'kind', d.kind, 'consumers', serving,
+        'since', d.available_at);
 end
 $$;
 
 comment on function why(uuid) is
-    'Why a dispatch is not running: claimed, not_due, lane_busy, lane_halted, paused, no_consumer, no_handler, ready, its terminal status, or unknown; with the evidence.';
+    'Why a dispatch is not running: claimed, not_due, lane_busy, lane_halted, paused, '
+    'no_consumer, no_handler, ready, its terminal status, or unknown; with the '
+    'evidence.';

@@ -1,9 +1,10 @@
 -- work_left: is anything left to do for a worker of these queues and kinds?
 --
--- What counts is what could still run there by itself: claimed by whomever, waiting in its
--- lane, or waiting for its retry or start time. What a person has to let go on (a paused
--- queue or thread, a halted lane) does not count, nor what stands in its lane behind work
--- that is not for these queues and kinds: waiting for that could last for ever.
+-- What counts is what could still run there by itself: claimed by whomever, waiting in
+-- its lane, or waiting for its retry or start time. What a person has to let go on (a
+-- paused queue or thread, a halted lane) does not count, nor what stands in its lane
+-- behind work that is not for these queues and kinds: waiting for that could last for
+-- ever.
 --
 -- Time: the live dispatches of those queues at worst; a worker asks when it is idle.
 create or replace function work_left(
@@ -37,10 +38,11 @@ begin
                        or o.kind <> all (work_left.kinds)
                           and l.policy in ('strict', 'halt')
                        or exists (select from queue q
-                                   where q.queue = o.queue and q.paused_at is not null)))));
+                                   where q.queue = o.queue
+                                     and q.paused_at is not null)))));
 end
 $$;
 
 comment on function work_left(text[], text[]) is
-    'Whether anything is left that a worker of these queues and kinds (null: any) could run, '
-    'now or when its time comes; what is paused or halted does not count.';
+    'Whether anything is left that a worker of these queues and kinds (null: any) '
+    'could run, now or when its time comes; what is paused or halted does not count.';

@@ -1,4 +1,6 @@
 -- check_page: a page has at least one row; statuses are words that exist.
+--
+-- Locks: none.   Time: none.
 create or replace function check_page(page_size int, statuses text[] default null)
 returns void
 language plpgsql
@@ -6,17 +8,20 @@ immutable
 set search_path from current
 as $$
 declare
-    known constant text[] := '{queued,claimed,acked,cancelled,superseded,dead_letter}';
+    known constant text[] := array[
+        'queued', 'claimed', 'acked', 'cancelled', 'superseded', 'dead_letter'];
 begin
-    if coalesce(page_size, 0) < 1 then
-        raise exception 'page_size must be above zero' using
-            errcode = 'PM005', detail = format('page_size is %s', coalesce(page_size::text, 'null'));
-    elsif not statuses <@ known then
+    perform check_count('page_size', page_size);
+    if statuses is not null and not statuses <@ known then
         raise exception 'unknown status %', (
-            select coalesce(quote_literal(s), 'null') from unnest(statuses) s where s is null or s <> all (known) limit 1)
+            select coalesce(quote_literal(s), 'null')
+              from unnest(statuses) s
+             where s is null or s <> all (known)
+             limit 1)
         using errcode = 'PM005', hint = array_to_string(known, ', ');
     end if;
 end
 $$;
 
-comment on function check_page(int, text[]) is 'Internal: PM005 for a page size below one or an unknown status.';
+comment on function check_page(int, text[]) is
+    'Internal: PM005 for a page size below one or an unknown status.';

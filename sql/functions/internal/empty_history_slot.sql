@@ -1,7 +1,13 @@
--- empty_history_slot: truncate a slot of the history all of whose rows are past their time.
+-- empty_history_slot: truncate a slot of the history all of whose rows are past their
+-- time, or none at all. Returns how many rows went.
 --
--- Counts first, under no lock to speak of; takes the slot's lock only if it is to be had within 50 ms, so that no settle
--- queues behind a wait for a reader; then makes sure that nothing has come in. Returns how many rows went.
+-- Looks first, under no lock to speak of; takes the slot's lock only if it is to be had
+-- within 50 ms, so that nobody queues behind a wait for a reader; then makes sure that
+-- nothing has come in. The lock is kept until the transaction ends and keeps readers of
+-- the history waiting, not those who settle (retire). Not under an older snapshot than
+-- this statement's, which would not show what has come in.
+--
+-- Locks: access exclusive on the slot, if it is free.   Time: none.
 create or replace function empty_history_slot(slot smallint, cutoff timestamptz)
 returns bigint
 language plpgsql
@@ -10,26 +16,32 @@ set search_path from current
 as $$
 declare
     leaf constant text := format('dispatch_history_%s', slot);
+    look constant text := format(
+        'select count(*), count(*) filter (where completed_at > $1 or run_open) '
+        'from %I', leaf);
+    glance constant text := format(
+        'select exists (select from %1$I) '
+        'and not exists (select from %1$I where completed_at > $1 or run_open)',
+        leaf);
     patience constant text := current_setting('lock_timeout');
-    kept boolean;
+    is_past boolean;
     rows bigint;
+    kept bigint;
 begin
-    if slot = (select open_slot from history_ring) then
+    if slot = (select open_slot from history_ring)
+       or current_setting('transaction_isolation') <> 'read committed'
+    then
         return 0;
     end if;
-    execute format('select exists (select from %I where completed_at > $1 or run_open)', leaf) into kept using cutoff;
-    if kept then
-        return 0;
-    end if;
-    execute format('select count(*) from %I', leaf) into rows;
-    if rows = 0 then
+    execute glance into is_past using cutoff;
+    if not is_past then
         return 0;
     end if;
     begin
         perform set_config('lock_timeout', '50ms', true);
         execute format('lock table %I in access exclusive mode', leaf);
-        execute format('select exists (select from %I where completed_at > $1 or run_open)', leaf) into kept using cutoff;
-        if kept then
+        execute look into rows, kept using cutoff;
+        if kept > 0 then
             rows := 0;
         else
             execute format('truncate table %I', leaf);
@@ -43,4 +55,5 @@ end
 $$;
 
 comment on function empty_history_slot(smallint, timestamptz) is
-    'Internal: truncate a slot of the history if all its rows are past their time and nobody holds it.';
+    'Internal: truncate a slot of the history if all its rows are past their time and '
+    'nobody holds it.';

@@ -1,6 +1,8 @@
--- fail_claimed: an attempt has failed (nack) or was abandoned (reclaim): back to the queue, or dead letter.
+-- fail_claimed: an attempt has failed (retried, by nack) or was abandoned (reclaimed):
+-- back to the queue, or dead letter.
 --
 -- Locks: the dispatch rows, for update; then as retire and requeue.
+-- Time: the database clock.
 create or replace function fail_claimed(
     dispatch_ids uuid[],
     claim_tokens uuid[],
@@ -21,19 +23,28 @@ as $$
 #variable_conflict use_column
 declare
     failed record;
-    settled uuid[];
+    settled uuid[] := array[]::uuid[];
 begin
     -- held: locked and judged by what the rows say once they are locked
     with held as materialized (
-        select d.dispatch_id, d.claim_token, i.error,
+        select d.dispatch_id, d.claim_token,
+               fail_claimed.errors[
+                   array_position(fail_claimed.dispatch_ids, d.dispatch_id)] as error,
                d.attempt_count + 1 >= d.max_attempts
-               or coalesce(d.dispatch_epoch < (
-                      select e.dispatch_epoch from thread_epoch e where e.thread_id = d.thread_id), false) as final
-          from unnest(fail_claimed.dispatch_ids, fail_claimed.claim_tokens, fail_claimed.errors)
-               i (dispatch_id, claim_token, error)
-          join dispatch d on d.dispatch_id = i.dispatch_id and d.claim_token = i.claim_token
-         order by d.dispatch_id
-           for update of d
+               or coalesce(
+                      d.dispatch_epoch < (
+                          select e.dispatch_epoch
+                            from thread_epoch e
+                           where e.thread_id = d.thread_id),
+                      false
+                  ) as final
+          from dispatch d
+         where d.dispatch_id = any (fail_claimed.dispatch_ids)
+           and (d.dispatch_id, d.claim_token) in (
+                   select i.dispatch_id, i.claim_token
+                     from unnest(fail_claimed.dispatch_ids, fail_claimed.claim_tokens)
+                          i (dispatch_id, claim_token)) is true
+           for update
     )
     select array_agg(dispatch_id) filter (where final) as final_ids,
            array_agg(claim_token) filter (where final) as final_tokens,
@@ -45,16 +56,20 @@ begin
       from held;
 
     if failed.final_ids is not null then
-        settled := retire(failed.final_ids, failed.final_tokens, 'dead_letter',
-                          errors => failed.final_errors, attempts_used => 1);
+        settled := (retire(
+            failed.final_ids, failed.final_tokens, 'dead_letter',
+            errors => failed.final_errors, attempts_used => 1,
+            abandoned => fail_claimed.verdict = 'reclaimed')).done;
     end if;
     if failed.ids is not null then
-        select settled || array_agg(r.dispatch_id) into settled
-          from requeue(failed.ids, failed.tokens, fail_claimed.verdict, failed.errors, fail_claimed.delay) r;
+        settled := settled || requeue(
+            failed.ids, failed.tokens, fail_claimed.verdict, failed.errors,
+            fail_claimed.delay);
     end if;
-    return coalesce(settled, '{}');
+    return settled;
 end
 $$;
 
 comment on function fail_claimed(uuid[], uuid[], text, text[], interval) is
-    'Internal: requeue or dead-letter attempts that failed; returns their ids without the stale ones, which become superseded.';
+    'Internal: requeue or dead-letter attempts that failed; returns their ids without '
+    'the stale ones, which become superseded.';

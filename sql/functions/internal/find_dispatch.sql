@@ -1,4 +1,6 @@
 -- find_dispatch: one dispatch, live or terminal, as it stands.
+--
+-- Locks: none.   Time: none.
 create or replace function find_dispatch(dispatch_id uuid)
 returns setof dispatch
 language plpgsql
@@ -7,10 +9,12 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-    return query select d.* from dispatch d where d.dispatch_id = find_dispatch.dispatch_id;
+    return query
+    select d.* from dispatch d where d.dispatch_id = find_dispatch.dispatch_id;
     if not found then
         return query
-        select h.* from dispatch_history h
+        select h.*
+          from dispatch_history h
          where h.dispatch_id = find_dispatch.dispatch_id
          order by h.completed_event_id desc
          limit 1;
@@ -18,4 +22,5 @@ begin
 end
 $$;
 
-comment on function find_dispatch(uuid) is 'Internal: one dispatch, live or terminal, with its claim token.';
+comment on function find_dispatch(uuid) is
+    'Internal: one dispatch, live or terminal, with its claim token.';

@@ -1,4 +1,6 @@
 -- masked: a dispatch without its claim token, unless the caller may see it.
+--
+-- Locks: none.   Time: none.
 create or replace function masked(d dispatch)
 returns dispatch
 language plpgsql
@@ -13,4 +15,5 @@ begin
 end
 $$;
 
-comment on function masked(dispatch) is 'Internal: a dispatch as its reader may see it.';
+comment on function masked(dispatch) is
+    'Internal: a dispatch as its reader may see it.';

@@ -1,4 +1,7 @@
--- may_see_claim_tokens: a claim token is the right to settle, so only who may settle gets to see it.
+-- may_see_claim_tokens: a claim token is the right to settle, so only who may settle
+-- gets to see it.
+--
+-- Locks: none.   Time: none.
 create or replace function may_see_claim_tokens()
 returns boolean
 language plpgsql
@@ -6,11 +9,15 @@ stable
 set search_path from current
 as $$
 declare
-    consumers constant regrole := to_regrole(quote_ident(current_schema() || '_consumer'));
+    owner constant oid := (
+        select c.relowner from pg_class c where c.oid = 'dispatch'::regclass);
+    consumers constant oid :=
+        to_regrole(quote_ident(current_schema() || '_consumer'))::oid;
 begin
-    return pg_has_role(caller(), (select c.relowner from pg_class c where c.oid = 'dispatch'::regclass), 'member')
-        or consumers is not null and pg_has_role(caller(), consumers::oid, 'member');
+    return pg_has_role(caller(), owner, 'member')
+        or consumers is not null and pg_has_role(caller(), consumers, 'member');
 end
 $$;
 
-comment on function may_see_claim_tokens() is 'Internal: whether the caller is a consumer or the owner.';
+comment on function may_see_claim_tokens() is
+    'Internal: whether the caller is a consumer or the owner.';

@@ -1,4 +1,6 @@
 -- next_queued_thread: the first thread after this one that has a queued dispatch.
+--
+-- Locks: none.   Time: none.
 create or replace function next_queued_thread(after text)
 returns text
 language plpgsql
@@ -11,15 +13,19 @@ as $$
 #variable_conflict use_column
 begin
     return least(
-        (select d.thread_id from dispatch d
-          where d.thread_id > next_queued_thread.after and d.phase in ('ready', 'blocked')
+        (select d.thread_id
+           from dispatch d
+          where d.thread_id > next_queued_thread.after
+            and d.phase in ('ready', 'blocked')
           order by d.thread_id
           limit 1) collate "C",
-        (select d.thread_id from dispatch d
+        (select d.thread_id
+           from dispatch d
           where d.thread_id > next_queued_thread.after and d.phase = 'scheduled'
           order by d.thread_id
           limit 1) collate "C");
 end
 $$;
 
-comment on function next_queued_thread(text) is 'Internal: the first thread after this one that has a queued dispatch.';
+comment on function next_queued_thread(text) is
+    'Internal: the first thread after this one that has a queued dispatch.';

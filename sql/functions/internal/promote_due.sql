@@ -1,37 +1,54 @@
--- promote_due: what has come due becomes ready.
+-- promote_due: what has come due becomes ready, in whatever queue it is.
 --
--- A dispatch that becomes ready takes a fresh place at the end of its priority, so that ready work appears only at the end
--- of the ready index. Bounded: the rest comes due with the next claim.
+-- In whatever queue, because a lane's head may be in another queue than the one that is
+-- claimed from, and must be seen to be there. A dispatch that becomes ready takes a
+-- fresh place at the end of its priority, so that ready work appears only at the end of
+-- the ready index. Bounded: the rest becomes ready with the next claim.
 --
--- Locks: the scheduled rows, never waiting.
-create or replace function promote_due(queues text[], now timestamptz, max_dispatches int default 1000)
+-- served: the queues that the caller claims from; for others the bell is rung. Returns
+-- how many became ready.
+--
+-- Locks: the scheduled rows, never waiting.   Time: the database clock.
+create or replace function promote_due(served text[], max_dispatches int default 1000)
 returns int
 language plpgsql
 volatile
 set search_path from current
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    promoted int;
+    now constant timestamptz := clock();
+    promoted record;
 begin
     with due as materialized (
         select d.dispatch_id
           from dispatch d
-         where d.phase = 'scheduled' and d.queue = any (promote_due.queues) and d.available_at <= promote_due.now
+         where d.phase = 'scheduled' and d.available_at <= now
          order by d.available_at, d.seq
          limit promote_due.max_dispatches
            for update skip locked
+    ), ready as (
+        update dispatch d
+           set phase = 'ready', place = nextval('event_id_seq')
+         where d.dispatch_id = any (array(select due.dispatch_id from due))
+        returning d.queue
     )
-    update dispatch d
-       set phase = 'ready', place = nextval('event_id_seq')
-      from due
-     where d.dispatch_id = due.dispatch_id;
-    get diagnostics promoted = row_count;
-    return promoted;
+    select count(*)::int as rows,
+           array_agg(distinct r.queue::text)
+               filter (where r.queue <> all (promote_due.served)) as unserved
+      into promoted
+      from ready r;
+    if promoted.unserved is not null then
+        perform ring(promoted.unserved);
+    end if;
+    return promoted.rows;
 end
 $$;
 
-comment on function promote_due(text[], timestamptz, int) is 'Internal: make scheduled dispatches ready whose time has come.';
+comment on function promote_due(text[], int) is
+    'Internal: make scheduled dispatches ready whose time has come.';

@@ -1,4 +1,6 @@
 -- refuse_existing: a dispatch id is used once.
+--
+-- Locks: none.   Time: none.
 create or replace function refuse_existing(dispatch_id uuid)
 returns void
 language plpgsql
@@ -8,8 +10,10 @@ as $$
 begin
     raise exception 'dispatch % already exists', dispatch_id using
         errcode = 'PM001',
-        hint = 'it was enqueued before: load_dispatch shows it; leave dispatch_id out to get a new one';
+        hint = 'it was enqueued before (load_dispatch shows it); without dispatch_id '
+               'a new one is made';
 end
 $$;
 
-comment on function refuse_existing(uuid) is 'Internal: PM001 for a dispatch id that exists.';
+comment on function refuse_existing(uuid) is
+    'Internal: PM001 for a dispatch id that exists.';

@@ -1,14 +1,18 @@
 -- requeue: give claimed dispatches back to their queue.
 --
--- A claim given back is a claim ended: the token is cleared in the same statement that checks it, and with it the abandoned
--- attempt's projection of the run. The dispatch keeps its place in the lane (seq); its place between lanes is a new one. If
--- it has to wait for its time, its lane is woken for the next.
+-- A claim given back is a claim ended: the token is cleared in the same statement that
+-- checks it, and with it the abandoned attempt's projection of the run. The dispatch
+-- keeps its place in the lane (seq); its place between lanes is a new one. If it has to
+-- wait for its time, its lane is woken for the next; if not, it is ready itself.
 --
--- verdict: retried (by nack) and reclaimed count an attempt, released does not. Rows must have been locked for update by
--- the caller, or be lockable at once.
+-- The claim that ends was told by the row alone so far: it becomes an event row,
+-- followed by what became of it.
 --
--- Locks: the dispatch rows (for update, because a claim that parks rows behind them holds them for key share), then one
--- queued row a lane, never waiting.   Time: the database clock.
+-- verdict: retried (by nack) and reclaimed count an attempt, released does not.
+--
+-- Locks: the dispatch rows, for update, in the order of their ids (because a claim that
+-- parks rows behind them holds them for key share), then one queued row a lane, never
+-- waiting.   Time: the database clock.
 create or replace function requeue(
     dispatch_ids uuid[],
     claim_tokens uuid[],
@@ -16,7 +20,7 @@ create or replace function requeue(
     errors text[] default null,
     delay interval default null
 )
-returns setof dispatch
+returns uuid[]
 language plpgsql
 volatile
 set search_path from current
@@ -30,57 +34,94 @@ as $$
 declare
     now constant timestamptz := clock();
     counted constant int := case requeue.verdict when 'released' then 0 else 1 end;
-    given_back uuid[];
+    held record;
+    given_back record;
 begin
-    with held as materialized (
-        select d.dispatch_id, i.error,
-               now + coalesce(requeue.delay,
-                              case requeue.verdict when 'retried' then backoff(d.attempt_count + 1) else interval '0' end
-               ) as available_at
-          from unnest(requeue.dispatch_ids, requeue.claim_tokens, requeue.errors) i (dispatch_id, claim_token, error)
-          join dispatch d on d.dispatch_id = i.dispatch_id and d.claim_token = i.claim_token
-         order by d.dispatch_id
-           for update of d
-    ), story as (
-        insert into event (event_id, at, event, thread_id, dispatch_id, run_id, consumer_id, attempt, detail)
-        select case step.event when 'claimed' then d.claimed_event_id else nextval('event_id_seq') end,
+    -- locked first, and judged by what the rows say once they are locked
+    with claim as materialized (
+        select d.dispatch_id, d.attempt_count
+          from dispatch d
+         where d.dispatch_id = any (requeue.dispatch_ids)
+           and (d.dispatch_id, d.claim_token) in (
+                   select i.dispatch_id, i.claim_token
+                     from unnest(requeue.dispatch_ids, requeue.claim_tokens)
+                          i (dispatch_id, claim_token)) is true
+           for update
+    )
+    select array_agg(c.dispatch_id) as ids,
+           array_agg(
+               now + coalesce(
+                   requeue.delay,
+                   case requeue.verdict
+                       when 'retried' then backoff(c.attempt_count + 1)
+                       else interval '0'
+                   end)
+           ) as dues,
+           array_agg(
+               requeue.errors[array_position(requeue.dispatch_ids, c.dispatch_id)]
+           ) as errors
+      into held
+      from claim c;
+    if held.ids is null then
+        return array[]::uuid[];
+    end if;
+
+    with story as (
+        insert into event (
+            event_id, at, event, thread_id, dispatch_id, run_id, consumer_id, attempt,
+            detail)
+        select case step.event
+                   when 'claimed' then d.claimed_event_id
+                   else nextval('event_id_seq')
+               end,
                case step.event when 'claimed' then d.last_claimed_at else now end,
-               step.event, d.thread_id, d.dispatch_id, d.run_id, d.claimed_by, d.attempt_count + 1,
+               step.event, d.thread_id, d.dispatch_id, d.run_id, d.claimed_by,
+               d.attempt_count + 1,
                case step.event
                    when 'claimed' then jsonb_build_object('lease_until', d.lease_until)
                    else jsonb_strip_nulls(jsonb_build_object(
-                       'error', h.error, 'available_at', h.available_at, 'lease_until', d.lease_until))
+                       'error',
+                       held.errors[array_position(held.ids, d.dispatch_id)],
+                       'available_at',
+                       held.dues[array_position(held.ids, d.dispatch_id)],
+                       'lease_until', d.lease_until))
                end
-          from held h
-          join dispatch d using (dispatch_id)
+          from dispatch d
          cross join lateral (values ('claimed'), (requeue.verdict)) step (event)
+         where d.dispatch_id = any (held.ids)
     ), back as (
         update dispatch d
            set status = 'queued',
-               phase = case when h.available_at > now then 'scheduled' else 'ready' end,
+               phase = case
+                   when held.dues[array_position(held.ids, d.dispatch_id)] > now
+                   then 'scheduled'
+                   else 'ready'
+               end,
                place = nextval('event_id_seq'),
-               available_at = h.available_at,
+               available_at = held.dues[array_position(held.ids, d.dispatch_id)],
                attempt_count = d.attempt_count + counted,
-               last_error = coalesce(h.error, d.last_error),
-               claim_token = null, claimed_by = null, lease_until = null, claimed_event_id = null,
-               dispatch_instance_id = null, run_status = null, termination = null, run_response = null,
-               run_error = null, updated_at = now
-          from held h
-         where d.dispatch_id = h.dispatch_id
-        returning d.dispatch_id
+               last_error = coalesce(
+                   held.errors[array_position(held.ids, d.dispatch_id)], d.last_error),
+               claim_token = null, claimed_by = null, lease_until = null,
+               claimed_event_id = null, dispatch_instance_id = null, run_status = null,
+               termination = null, run_response = null, run_error = null,
+               updated_at = now
+         where d.dispatch_id = any (held.ids)
+        returning d.queue, d.phase, d.thread_id
     )
-    select array_agg(dispatch_id) into given_back from back;
+    select array_agg(distinct b.queue::text) as queues,
+           array_agg(b.thread_id)
+               filter (where b.phase = 'scheduled' and b.thread_id is not null) as freed
+      into given_back
+      from back b;
 
-    if given_back is null then
-        return;
+    if given_back.freed is not null then
+        perform wake_lanes(given_back.freed, given_back.queues);
     end if;
-    perform wake_lanes(array(
-        select d.thread_id from dispatch d
-         where d.dispatch_id = any (given_back) and d.phase = 'scheduled' and d.thread_id is not null));
-    perform ring(array(select distinct d.queue::text from dispatch d where d.dispatch_id = any (given_back)));
-    return query select d.* from dispatch d where d.dispatch_id = any (given_back) order by d.dispatch_id;
+    perform ring(given_back.queues);
+    return held.ids;
 end
 $$;
 
 comment on function requeue(uuid[], uuid[], text, text[], interval) is
-    'Internal: give claimed dispatches back to their queue; returns them.';
+    'Internal: give claimed dispatches back to their queue; returns their ids.';

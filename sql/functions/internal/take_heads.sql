@@ -1,20 +1,32 @@
--- take_heads: the second half of a claim: take the heads of lanes that this transaction has locked, and dispatches without
--- a lane.
+-- take_heads: the second half of a claim: take the heads of lanes that this transaction
+-- has locked, and dispatches without a lane.
 --
--- Runs with a snapshot taken after the lane locks were won, so that "nobody holds this lane" is still true when it commits.
--- The head is looked up by lane order among ready and blocked rows alike, whatever row led here, and then locked by its
--- key; if it is locked (being cancelled, say) the lane is passed over, never its second taken.
+-- Runs with a snapshot taken after the lane locks were won, so that "nobody holds this
+-- lane" is still true when it commits. The head is looked up by lane order among ready
+-- and blocked rows alike, whatever row led here, and then locked by its key; if it is
+-- locked (being cancelled, say) the lane is passed over, never its second taken.
 --
--- candidates: dispatch_ids[i] is taken as it is where thread_ids[i] is null; elsewhere it only led to the lane.
+-- A lane has no head to take while it has a claimed dispatch, is paused or halted, or
+-- when its head is in none of these queues. In a strict (or halting) lane one that
+-- waits for its time comes first all the same, and then there is none. Stale dispatches
+-- do not count: they are never handed out and do not hold up their lane.
+--
+-- candidates: dispatch_ids[i] is taken as it is where thread_ids[i] is null; elsewhere
+-- it only led to the lane. They are tried in this order until max_dispatches are
+-- locked: what others have locked meanwhile is made up for by those at the end.
+--
+-- overdue: more has come due than promote_due makes ready in one go, so that a lane's
+-- head may be among what is scheduled still.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function take_heads(
     dispatch_ids uuid[],
     thread_ids text[],
-    places bigint[],
     queues text[],
     consumer_id text,
-    lease interval
+    lease interval,
+    max_dispatches int,
+    overdue boolean
 )
 returns setof dispatch
 language plpgsql
@@ -31,31 +43,83 @@ declare
     now constant timestamptz := clock();
 begin
     return query
-    with taken as (
-        update dispatch d
-           set status = 'claimed', phase = null, place = coalesce(d.place, pick.place),
-               claim_token = gen_random_uuid(), claimed_by = take_heads.consumer_id,
-               lease_until = now + take_heads.lease, last_claimed_by = take_heads.consumer_id, last_claimed_at = now,
-               claimed_event_id = nextval('event_id_seq'), updated_at = now
-          from (
-              select d.dispatch_id, c.place
-                from unnest(take_heads.dispatch_ids, take_heads.thread_ids, take_heads.places)
-                     c (dispatch_id, thread_id, place)
-               cross join lateral (
-                   select c.dispatch_id where c.thread_id is null
+    with pick as materialized (
+        select d.dispatch_id
+          from unnest(take_heads.dispatch_ids, take_heads.thread_ids)
+               c (dispatch_id, thread_id)
+         cross join lateral (
+             select (select e.dispatch_epoch
+                       from thread_epoch e
+                      where e.thread_id = c.thread_id) as epoch,
+                    (select l.policy in ('strict', 'halt')
+                       from lane l
+                      where l.thread_id = c.thread_id) as is_strict,
+                    (select l.paused_at is not null or l.halted_at is not null
+                       from lane l
+                      where l.thread_id = c.thread_id) as is_closed
+             offset 0
+         ) lane
+         cross join lateral (
+             select c.dispatch_id where c.thread_id is null
+             union all
+             select front.dispatch_id
+               from (
+                   (select r.dispatch_id, r.priority, r.seq, r.queue, true as is_due
+                      from dispatch r
+                     where r.thread_id = c.thread_id
+                       and r.phase in ('ready', 'blocked')
+                       and r.dispatch_epoch >= coalesce(lane.epoch, 0)
+                     order by r.priority, r.seq
+                     limit 1)
                    union all
-                   (select h.dispatch_id from lane_head(c.thread_id, take_heads.queues) h)
-               ) head
-                join dispatch d on d.dispatch_id = head.dispatch_id
-               where d.phase in ('ready', 'blocked')
-                 for update of d skip locked
-          ) pick
-         where d.dispatch_id = pick.dispatch_id
+                   (select s.dispatch_id, s.priority, s.seq, s.queue,
+                           s.available_at <= now
+                      from dispatch s
+                     where s.thread_id = c.thread_id
+                       and s.phase = 'scheduled'
+                       and s.dispatch_epoch >= coalesce(lane.epoch, 0)
+                       and (lane.is_strict or take_heads.overdue)
+                       and (lane.is_strict or s.available_at <= now)
+                     order by s.priority, s.seq
+                     limit 1)
+                    order by priority, seq
+                    limit 1
+               ) front
+              where front.is_due
+                and front.queue = any (take_heads.queues)
+                and lane.is_closed is not true
+                and (select true
+                       from dispatch h
+                      where h.thread_id = c.thread_id and h.status = 'claimed'
+                      limit 1) is null
+         ) head
+         cross join lateral (
+             select t.dispatch_id
+               from dispatch t
+              where t.dispatch_id = head.dispatch_id
+                and (t.phase in ('ready', 'blocked')
+                     or t.phase = 'scheduled' and t.available_at <= now)
+              limit 1
+                for update skip locked
+         ) d
+         limit take_heads.max_dispatches
+    ), taken as (
+        update dispatch d
+           set status = 'claimed', phase = null,
+               place = coalesce(d.place, nextval('event_id_seq')),
+               claim_token = gen_random_uuid(), claimed_by = take_heads.consumer_id,
+               lease_until = now + take_heads.lease,
+               last_claimed_by = take_heads.consumer_id, last_claimed_at = now,
+               claimed_event_id = nextval('event_id_seq'), updated_at = now
+         where d.dispatch_id = any (array(select p.dispatch_id from pick p))
         returning d.*
     )
-    select * from taken order by priority, place;
+    select * from taken order by priority, place, seq;
 end
 $$;
 
-comment on function take_heads(uuid[], text[], bigint[], text[], text, interval) is
-    'Internal: claim the heads of these locked lanes, and these dispatches without a lane.';
+comment on function take_heads(
+    uuid[], text[], text[], text, interval, int, boolean
+) is
+    'Internal: claim the heads of these locked lanes, and these dispatches without a '
+    'lane.';

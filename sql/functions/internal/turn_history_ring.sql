@@ -1,4 +1,7 @@
--- turn_history_ring: write to the next slot from now on, when this one has been open for long enough and that one is empty.
+-- turn_history_ring: write to the next slot from now on, when this one has been open
+-- for long enough and that one is empty.
+--
+-- Locks: the row of history_ring, never waiting.   Time: the database clock.
 create or replace function turn_history_ring(open_for interval)
 returns boolean
 language plpgsql
@@ -16,7 +19,9 @@ begin
         return false;
     end if;
     next_slot := (ring.open_slot + 1) % 6;
-    execute format('select exists (select from %I)', format('dispatch_history_%s', next_slot)) into taken;
+    execute format(
+        'select exists (select from %I)', format('dispatch_history_%s', next_slot)
+    ) into taken;
     if taken then
         return false;
     end if;
@@ -25,4 +30,5 @@ begin
 end
 $$;
 
-comment on function turn_history_ring(interval) is 'Internal: open the next slot of the history ring if it is time.';
+comment on function turn_history_ring(interval) is
+    'Internal: open the next slot of the history ring if it is time.';

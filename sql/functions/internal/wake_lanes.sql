@@ -1,18 +1,33 @@
 -- wake_lanes: whoever frees a lane makes its next dispatch ready.
 --
--- The rule that keeps lanes from getting stuck: a lane that has blocked dispatches is held by a claim or a gate (whose
--- release calls this function), or has a dispatch in the ready index. So it is enough to make one ready, and it need not
--- even be the right one: claim takes the head of the lane, whichever row led it there.
+-- The rule that keeps lanes from getting stuck: a lane that has blocked dispatches
+-- which are not stale is held by a claim or a gate (whose release calls this function),
+-- or has one in the ready index, or stands in lane_wake. So it is enough to make one
+-- ready, and it need not even be the right one: claim takes the head of the lane,
+-- whichever row led it there.
 --
--- What it relies on it locks: a head that is ready already might be on its way out in another transaction (cancelled, say),
--- and that transaction has to find, once this one has committed, that the lane is free and the next one is its to wake.
--- It never waits for such a transaction: a row that is locked is passed over for the next one. Where all are locked, or
--- where the transaction's snapshot is older than this statement (REPEATABLE READ) and may not show what others have
--- blocked since, the lane is written down in lane_wake, and the next claim settles the debt.
+-- What it relies on it locks: a head that is ready already might be on its way out in
+-- another transaction (cancelled, say), and that transaction has to find, once this one
+-- has committed, that the lane is free and the next one is its to wake. It never waits
+-- for such a transaction: a row that is locked is passed over for the next one.
 --
--- Locks: one queued row of each lane, never waiting.
-create or replace function wake_lanes(thread_ids text[])
-returns void
+-- What it cannot do, the next claim does (pay_lane_wakes); such lanes are returned, and
+-- written down in lane_wake unless the caller says that it sees to them:
+--   - every row is locked by others;
+--   - the head is stale, and its end will wake the one behind it;
+--   - the snapshot is older than this statement (REPEATABLE READ): it may not show what
+--     others have blocked since, and a row that they have touched would raise 40001.
+--
+-- served: the queues at which somebody is about to look anyway; for others the bell is
+-- rung when something in them was made ready.
+--
+-- Locks: one queued row of each lane, never waiting.   Time: none.
+create or replace function wake_lanes(
+    thread_ids text[],
+    served text[] default '{}',
+    note boolean default true
+)
+returns text[]
 language plpgsql
 volatile
 set search_path from current
@@ -24,48 +39,79 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    old_snapshot constant boolean := current_setting('transaction_isolation') <> 'read committed';
+    owed text[];
+    unserved text[];
 begin
-    if not old_snapshot and not exists (
+    if current_setting('transaction_isolation') <> 'read committed' then
+        owed := wake_lanes.thread_ids;
+    elsif exists (
         select
           from unnest(wake_lanes.thread_ids) t (thread_id)
-          join dispatch d on d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
+         cross join lateral (
+             select true
+               from dispatch d
+              where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
+              limit 1) waits
     ) then
-        return;
+        with free as materialized (
+            select t.thread_id
+              from (select distinct u.thread_id
+                      from unnest(wake_lanes.thread_ids) u (thread_id)
+                     order by u.thread_id) t
+             where (select true
+                      from dispatch c
+                     where c.thread_id = t.thread_id and c.status = 'claimed'
+                     limit 1) is null
+        ), head as materialized (
+            select f.thread_id, h.dispatch_id, h.phase,
+                   h.dispatch_epoch < coalesce((
+                       select e.dispatch_epoch
+                         from thread_epoch e
+                        where e.thread_id = f.thread_id), 0) as is_stale
+              from free f
+              left join lateral (
+                  select d.dispatch_id, d.phase, d.dispatch_epoch
+                    from dispatch d
+                   where d.thread_id = f.thread_id and d.phase in ('ready', 'blocked')
+                   order by d.priority, d.seq
+                   limit 1
+                     for update skip locked
+              ) h on true
+        ), woken as (
+            update dispatch d
+               set phase = 'ready', place = nextval('event_id_seq')
+             where d.dispatch_id = any (array(
+                       select h.dispatch_id
+                         from head h
+                        where h.phase = 'blocked' and not h.is_stale))
+            returning d.queue
+        )
+        select array(
+                   select distinct w.queue::text
+                     from woken w
+                    where w.queue <> all (coalesce(wake_lanes.served, '{}'))),
+               array(
+                   select h.thread_id
+                     from head h
+                    where coalesce(h.is_stale, (
+                              select true
+                                from dispatch d
+                               where d.thread_id = h.thread_id
+                                 and d.phase in ('ready', 'blocked')
+                               limit 1)))
+          into unserved, owed;
+        if cardinality(unserved) > 0 then
+            perform ring(unserved);
+        end if;
     end if;
 
-    with free as materialized (
-        select t.thread_id
-          from (select distinct u.thread_id from unnest(wake_lanes.thread_ids) u (thread_id)) t
-         where t.thread_id is not null
-           and not exists (
-               select from dispatch c where c.thread_id = t.thread_id and c.status = 'claimed')
-         order by t.thread_id
-    ), head as materialized (
-        select f.thread_id, h.dispatch_id, h.phase
-          from free f
-          left join lateral (
-              select d.dispatch_id, d.phase
-                from dispatch d
-               where d.thread_id = f.thread_id and d.phase in ('ready', 'blocked')
-               order by d.priority, d.seq
-               limit 1
-                 for update skip locked
-          ) h on true
-    ), woken as (
-        update dispatch d
-           set phase = 'ready', place = nextval('event_id_seq')
-          from head
-         where head.phase = 'blocked' and d.dispatch_id = head.dispatch_id
-    )
-    insert into lane_wake (thread_id)
-    select head.thread_id
-      from head
-     where old_snapshot
-        or head.dispatch_id is null and exists (
-               select from dispatch d
-                where d.thread_id = head.thread_id and d.phase in ('ready', 'blocked'));
+    if wake_lanes.note and cardinality(owed) > 0 then
+        insert into lane_wake (thread_id) select distinct unnest(owed);
+    end if;
+    return coalesce(owed, '{}');
 end
 $$;
 
-comment on function wake_lanes(text[]) is 'Internal: make the next dispatch of each of these lanes ready, where the lane is free.';
+comment on function wake_lanes(text[], text[], boolean) is
+    'Internal: make the next dispatch of each of these lanes ready, where the lane is '
+    'free; returns the lanes that are left to the next claim.';

@@ -1,8 +1,14 @@
 -- gc: one bounded pass of the recurring clean-up.
 --
--- Turns the history ring a quarter of the time to live after the last turn, empties slots that are past their time, and
--- deletes at most max_rows terminal dispatches and as many events beyond that one by one: small installations are cleaned
--- to the row, large ones by the slot. Call it again while it says that more is left.
+-- Turns the history ring a quarter of the time to live after the last turn, deletes at
+-- most max_rows terminal dispatches and as many events one by one, and empties slots
+-- that are past their time: small installations are cleaned to the row, large ones by
+-- the slot. The slots last, because they stay locked until the transaction ends. Call
+-- it again while it says that more is left.
+--
+-- Events are numbered as they happen, so that the oldest stand first: no more of them
+-- are looked at than may be deleted. A consumer that was not seen for that long is
+-- forgotten, unless its session is there still.
 --
 -- Locks: as purge_terminal.   Time: the database clock.
 create or replace function gc(
@@ -23,27 +29,38 @@ declare
     cutoff constant timestamptz := clock() - gc.older_than;
     deleted bigint;
 begin
-    perform check_duration('older_than', gc.older_than, true);
-    if gc.older_than is null or coalesce(gc.max_rows, 0) < 1 then
-        perform refuse_claim('gc', gc.max_rows);
-    end if;
+    perform check_age(gc.older_than);
+    perform check_count('max_rows', gc.max_rows);
     perform turn_history_ring(gc.older_than / 4);
-    purged_dispatches := 0;
-    for slot in 0 .. 5 loop
-        purged_dispatches := purged_dispatches + empty_history_slot(slot::smallint, cutoff);
-    end loop;
-    deleted := purge_terminal(gc.older_than, gc.max_rows);
-    purged_dispatches := purged_dispatches + deleted;
 
-    with past as materialized (
-        select e.event_id from event e where e.at <= cutoff order by e.event_id limit gc.max_rows for update skip locked
-    )
-    delete from event e using past where e.event_id = past.event_id;
+    delete from event e
+     where e.event_id = any (array(
+               select o.event_id
+                 from (select e.event_id, e.at
+                         from event e
+                        order by e.event_id
+                        limit gc.max_rows
+                          for update skip locked) o
+                where o.at <= cutoff));
     get diagnostics purged_events = row_count;
-    delete from consumer c where c.seen_at <= cutoff;
+    delete from consumer c
+     where c.seen_at <= cutoff
+       and not exists (
+               select
+                 from pg_stat_activity a
+                where a.pid = c.backend_pid
+                  and coalesce(a.backend_start = c.backend_start, true));
+
+    deleted := purge_terminal(gc.older_than, gc.max_rows);
+    purged_dispatches := deleted;
+    for slot in 0 .. 5 loop
+        purged_dispatches :=
+            purged_dispatches + empty_history_slot(slot::smallint, cutoff);
+    end loop;
     more := deleted = gc.max_rows or purged_events = gc.max_rows;
 end
 $$;
 
 comment on function gc(interval, int) is
-    'One bounded pass of the clean-up of terminal dispatches, events and consumers not seen for older_than; says whether more is left.';
+    'One bounded pass of the clean-up of terminal dispatches, events and consumers not '
+    'seen for older_than; says whether more is left.';

@@ -1,6 +1,8 @@
 -- next_lease_expiry: how long until the next lease lapses.
 --
--- For the sweep, which need not look before that.   Time: the database clock.
+-- For the sweep, which need not look before that.
+--
+-- Locks: none.   Time: the database clock.
 create or replace function next_lease_expiry()
 returns interval
 language plpgsql
@@ -15,7 +17,7 @@ begin
     return (
         select d.lease_until
           from dispatch d
-         where d.status = 'claimed'
+         where d.lease_until is not null
          order by d.lease_until
          limit 1
     ) - clock();
@@ -23,4 +25,5 @@ end
 $$;
 
 comment on function next_lease_expiry() is
-    'How long from now until the next lease lapses (negative: one has); null when nothing is claimed.';
+    'How long from now until the next lease lapses (negative: one has); null when '
+    'nothing is claimed.';

@@ -1,6 +1,8 @@
--- reconcile_terminal_dispatches: bring runs in line with terminal dispatches that left them open.
+-- reconcile_terminal_dispatches: bring runs in line with terminal dispatches that left
+-- them open.
 --
--- Locks: history rows and rows of run, never waiting; what is locked is left for the next call.
+-- Locks: history rows and rows of run, never waiting; what is locked is left for the
+-- next call.   Time: the database clock.
 create or replace function reconcile_terminal_dispatches(max_dispatches int default 100)
 returns setof uuid
 language plpgsql
@@ -10,10 +12,9 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-    if coalesce(reconcile_terminal_dispatches.max_dispatches, 0) < 1 then
-        perform refuse_claim('reconcile', reconcile_terminal_dispatches.max_dispatches);
-    end if;
-    return query select close_runs(array(
+    perform check_count('max_dispatches', reconcile_terminal_dispatches.max_dispatches);
+    return query
+    select close_runs(array(
         select h.dispatch_id
           from dispatch_history h
          where h.run_open
@@ -23,4 +24,5 @@ end
 $$;
 
 comment on function reconcile_terminal_dispatches(int) is
-    'Close runs that a terminal dispatch left open; returns the dispatches whose runs agree now.';
+    'Close runs that a terminal dispatch left open; returns the dispatches whose runs '
+    'agree now.';

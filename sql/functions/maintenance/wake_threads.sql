@@ -1,10 +1,15 @@
--- wake_threads: recovery's reminder to every lane that has queued work, a page at a time.
+-- wake_threads: recovery's reminder to every lane that has queued work, a page at a
+-- time.
 --
--- Lanes do not get stuck by themselves; restored or hand-edited data may have left one whose dispatches are all blocked.
+-- Lanes do not get stuck by themselves; restored or hand-edited data may have left one
+-- whose dispatches are all blocked. What an interrupt has overtaken becomes superseded.
 -- Returns the threads of the page; go on after the last one until it returns none.
 --
--- Locks: one queued row of each lane, never waiting.
-create or replace function wake_threads(page_size int default 256, after text default null)
+-- Locks: queued rows of each lane, never waiting.   Time: the database clock.
+create or replace function wake_threads(
+    page_size int default 256,
+    after text default null
+)
 returns setof text
 language plpgsql
 volatile
@@ -13,14 +18,17 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    page constant text[] := array(select queued_thread_ids(wake_threads.page_size, wake_threads.after));
+    page constant text[] := array(
+        select queued_thread_ids(wake_threads.page_size, wake_threads.after));
 begin
+    perform supersede_queued(page, lanes => 'leave');
     perform wake_lanes(page);
     perform ring(array(
         select distinct d.queue::text
           from unnest(page) t (thread_id)
          cross join lateral (
-             select h.queue from dispatch h
+             select h.queue
+               from dispatch h
               where h.thread_id = t.thread_id and h.phase in ('ready', 'blocked')
               order by h.priority, h.seq
               limit 1) d));
@@ -29,4 +37,5 @@ end
 $$;
 
 comment on function wake_threads(int, text) is
-    'Wake the lanes of one page of threads that have queued work, ascending; returns the threads.';
+    'Wake the lanes of one page of threads that have queued work, ascending; returns '
+    'the threads.';

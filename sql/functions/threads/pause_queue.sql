@@ -10,14 +10,14 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-    if coalesce(pause_queue.queue, '') = '' then
-        raise exception 'queue must not be empty' using errcode = 'PM005';
-    end if;
+    perform check_queue(pause_queue.queue);
     insert into queue as q (queue, paused_at, updated_at)
     values (pause_queue.queue, clock(), clock())
         on conflict on constraint queue_pkey do update
-       set paused_at = coalesce(q.paused_at, excluded.paused_at), updated_at = excluded.updated_at;
+       set paused_at = coalesce(q.paused_at, excluded.paused_at),
+           updated_at = excluded.updated_at;
 end
 $$;
 
-comment on function pause_queue(text) is 'Claim nothing more from a queue until resume_queue; what runs, runs on.';
+comment on function pause_queue(text) is
+    'Claim nothing more from a queue until resume_queue; what runs, runs on.';

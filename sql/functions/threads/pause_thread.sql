@@ -18,4 +18,5 @@ begin
 end
 $$;
 
-comment on function pause_thread(text) is 'Claim nothing more of a thread until resume_thread; what runs, runs on.';
+comment on function pause_thread(text) is
+    'Claim nothing more of a thread until resume_thread; what runs, runs on.';

@@ -1,6 +1,6 @@
 -- resume_queue: ends a queue's pause.
 --
--- Locks: the queue's row of queue.
+-- Locks: the queue's row of queue.   Time: the database clock.
 create or replace function resume_queue(queue text)
 returns void
 language plpgsql
@@ -10,10 +10,10 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-    if coalesce(resume_queue.queue, '') = '' then
-        raise exception 'queue must not be empty' using errcode = 'PM005';
-    end if;
-    update queue q set paused_at = null, updated_at = clock() where q.queue = resume_queue.queue;
+    perform check_queue(resume_queue.queue);
+    update queue q
+       set paused_at = null, updated_at = clock()
+     where q.queue = resume_queue.queue;
     perform ring(array[resume_queue.queue]);
 end
 $$;
