@@ -14,12 +14,14 @@ declare
     schema constant text := current_schema();
     reading constant text[] := '{
         count_dispatches_by_status, current_dispatch_epoch, list_dispatches,
-        list_terminal_dispatches, live_consumers, load_dispatch, queued_thread_ids,
+        list_terminal_dispatches, list_threads_with_pending_messages, live_consumers, load_dispatch, queued_thread_ids,
         timeline, why, work_left, clock}';
-    producing constant text[] := '{cancel, enqueue, enqueue_many, interrupt}';
+    producing constant text[] := '{
+        cancel, create_run, enqueue, enqueue_many, interrupt}';
     maintaining constant text[] := '{
-        gc, next_lease_expiry, purge_terminal, reclaim_expired_leases,
-        reconcile_terminal_dispatches, wake_threads}';
+        gc, next_lease_expiry, orphans_among, purge_terminal, reclaim_abandoned,
+        reclaim_expired_leases, reconcile_terminal_dispatches, reconstruct_dispatches,
+        repair_message_events, resume_run, wake_background_runs, wake_threads}';
     consuming constant text[] := '{
         ack, ack_many, announce_consumer, await_work, claim, claim_dispatch,
         dead_letter, dead_letter_many, dismiss_consumer, extend_lease, extend_leases,

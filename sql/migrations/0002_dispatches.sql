@@ -384,6 +384,7 @@ create table consumer (
     waiting boolean not null default false,
     started_at timestamptz not null,
     seen_at timestamptz not null,
+    gone_since timestamptz,
     constraint consumer_pkey primary key (consumer_id)
 ) with (fillfactor = 50);
 comment on table consumer is 'Processes that have announced themselves as consumers.';
@@ -397,6 +398,8 @@ comment on column consumer.backend_pid is
 comment on column consumer.backend_start is 'When that session began.';
 comment on column consumer.waiting is
     'Whether it sleeps until it is notified; producers notify only then.';
+comment on column consumer.gone_since is
+    'Since when its session has been seen to be gone; null while it lasts.';
 comment on column consumer.started_at is 'When it announced itself.';
 comment on column consumer.seen_at is 'When it last said that it lives.';
 

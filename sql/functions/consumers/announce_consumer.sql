@@ -34,8 +34,9 @@ begin
         on conflict on constraint consumer_pkey do update
        set queues = excluded.queues, kinds = excluded.kinds,
            concurrency = excluded.concurrency, backend_pid = excluded.backend_pid,
-           backend_start = excluded.backend_start, waiting = false,
-           seen_at = excluded.seen_at;
+           backend_start = excluded.backend_start,
+           waiting = c.waiting and c.backend_pid = excluded.backend_pid,
+           gone_since = null, seen_at = excluded.seen_at;
 end
 $$;
 

@@ -101,7 +101,9 @@ begin
            exists (
                select
                  from dispatch d
-                where d.phase = 'scheduled' and d.available_at <= clock()) as due
+                where d.phase = 'scheduled'
+                  and d.queue = any (claim.queues)
+                  and d.available_at <= clock()) as due
       into seen
       from unnest(claim.queues) q (queue)
      where q.queue is not null

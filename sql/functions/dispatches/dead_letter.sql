@@ -1,4 +1,4 @@
--- dead_letter: failed for good, whatever attempts are left.
+-- dead_letter: failed for good, whatever attempts are left. The attempt counts.
 --
 -- Locks: the dispatch row, then one queued row of its lane.   Time: the database clock.
 create or replace function dead_letter(dispatch_id uuid, claim_token uuid, error text)
@@ -15,7 +15,8 @@ begin
     select r.done, r.single into dead
       from retire(
                array[dead_letter.dispatch_id], array[dead_letter.claim_token],
-               'dead_letter', errors => array[dead_letter.error]) r;
+               'dead_letter', errors => array[dead_letter.error],
+               attempts_used => 1) r;
     if cardinality(dead.done) = 0 then
         perform lost_claim(dead_letter.dispatch_id, dead_letter.claim_token);
     end if;

@@ -20,7 +20,9 @@ begin
     return query
     select settled(
         'dead_letter_many', dispatch_ids, claim_tokens,
-        (retire(dispatch_ids, claim_tokens, 'dead_letter', errors => errors)).done);
+        (retire(
+            dispatch_ids, claim_tokens, 'dead_letter', errors => errors,
+            attempts_used => 1)).done);
 end
 $$;
 

@@ -1,9 +1,7 @@
 -- live_consumers: who is there to claim.
 --
--- A consumer that announced itself lives while its listening session does, or while it
--- has been seen in the last minute. One that never announced itself is known only by
--- what it holds. (Another role's backend_start reads as null to an ordinary role: then
--- an existing pid counts as alive.)
+-- A consumer that announced itself lives while its listening session does. One that
+-- never announced itself is known only by what it holds.
 --
 -- Locks: none.   Time: the database clock.
 create or replace function live_consumers(
@@ -37,13 +35,7 @@ begin
            greatest(c.seen_at, h.at)
       from consumer c
       full join holding h on h.claimed_by = c.consumer_id
-     where h.held > 0
-        or c.seen_at > clock() - interval '1 min'
-        or exists (
-               select
-                 from pg_stat_activity a
-                where a.pid = c.backend_pid
-                  and coalesce(a.backend_start = c.backend_start, true));
+     where h.held > 0 or is_session(c.backend_pid, c.backend_start);
 end
 $$;
 

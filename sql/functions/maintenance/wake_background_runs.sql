@@ -1,0 +1,58 @@
+-- wake_background_runs: runs that wait for background tasks and have no dispatch get one.
+--
+-- The process that would have resumed them may have died; the handler finds out what has
+-- become of the tasks. Examines one page by run_id and returns it, each run with whether
+-- it was woken here; go on after the last run_id until there is none. A run that somebody
+-- has locked is being resumed, and is passed over.
+--
+-- Locks: rows of run, never waiting.   Time: the database clock.
+create or replace function wake_background_runs(
+    page_size int default 256,
+    after uuid default null,
+    out waiting_run_id uuid,
+    out woken boolean
+)
+returns setof record
+language plpgsql
+volatile
+security definer
+set search_path from current
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    page uuid[];
+begin
+    perform check_page(wake_background_runs.page_size);
+    page := array(
+        select r.run_id
+          from run r
+         where r.status = 'waiting'
+           and r.waiting_reason = 'background_tasks'
+           and (wake_background_runs.after is null
+                or r.run_id > wake_background_runs.after)
+         order by r.run_id
+         limit wake_background_runs.page_size);
+
+    return query
+    with free as materialized (
+        select r.run_id
+          from run r
+         where r.run_id = any (page)
+           and r.status = 'waiting'
+           and not exists (select from dispatch d where d.dispatch_id = r.dispatch_id)
+           for update skip locked
+    ), resumed as materialized (
+        select f.run_id, exists (select from resume_run(f.run_id)) as new from free f
+    )
+    select p.run_id, coalesce(r.new, false)
+      from unnest(page) with ordinality p (run_id, ord)
+      left join resumed r on r.run_id = p.run_id
+     order by p.ord;
+end
+$$;
+
+comment on function wake_background_runs(int, uuid) is
+    'Enqueue dispatches for one page of runs that wait for background tasks and have '
+    'none; returns the page, with whether each was woken.';
