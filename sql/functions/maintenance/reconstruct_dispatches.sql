@@ -22,11 +22,11 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    page run[];
+    page uuid[];
 begin
     perform check_page(reconstruct_dispatches.page_size);
     page := array(
-        select r
+        select r.run_id
           from run r
          where r.status = 'created'
            and (reconstruct_dispatches.after is null
@@ -37,8 +37,10 @@ begin
     return query
     with missing as materialized (
         select r.run_id, r.dispatch_id, r.thread_id, r.kind, r.queue, r.priority
-          from unnest(page) r
-         where not exists (
+          from run r
+         where r.run_id = any (page)
+           and r.status = 'created'
+           and not exists (
                    select from dispatch d where d.dispatch_id = r.dispatch_id)
            and not exists (
                    select from dispatch_history h where h.dispatch_id = r.dispatch_id)
@@ -47,10 +49,10 @@ begin
                                          m.queue, m.priority) as new
           from missing m
     )
-    select r.run_id, coalesce(m.new, false)
-      from unnest(page) r
-      left join made m on m.run_id = r.run_id
-     order by r.run_id;
+    select p.run_id, coalesce(m.new, false)
+      from unnest(page) with ordinality p (run_id, ord)
+      left join made m on m.run_id = p.run_id
+     order by p.ord;
 end
 $$;
 
