@@ -1,13 +1,10 @@
 -- claim: take the heads of lanes, exactly once each.
 --
 -- THE RULES
---   A lane has at most one claimed dispatch; within it, dispatches go by (priority,
--- seq)
+--   A lane has at most one claimed dispatch; within it, dispatches go by (priority, seq)
 --   among those available now. Across lanes the most urgent goes first, then what has
--- been
---   ready for longest (place). Dispatches without a thread are lanes of their own.
--- Claim
---   waits for nobody, and what it reads does not grow with the backlog.
+--   been ready for longest (place). Dispatches without a thread are lanes of their own.
+--   Claim waits for nobody, and what it reads does not grow with the backlog.
 --
 -- THE PHASES
 --   ready      in the ready index, which is all that claim walks
@@ -25,26 +22,20 @@
 --
 -- HOW ONE LANE IS CLAIMED ONCE, WITHOUT WAITING
 --   1. The walk reads the front of the ready index. For each lane that looks free it
--- tries
---      the lane's lock (lane_lock), a transaction-level advisory lock; who does not get
--- it
---      passes the lane over. Only free lanes are tried: to lock a held one would make
---      others pass it over when it is let go in that instant.
+--      tries the lane's lock (lane_lock), a transaction-level advisory lock; who does
+--      not get it passes the lane over. Only free lanes are tried: to lock a held one
+--      would make others pass it over when it is let go in that instant.
 --   2. take_heads looks again, with a snapshot taken after the locks were won. Every
 --      claimer of a lane needs its lock, so a lane that is free in this snapshot stays
--- free
---      until this transaction commits. It takes the lane's head.
---   3. What an interrupt has overtaken is superseded, and with it whatever else is
--- stale in
---      its lane; the walk then starts again, for the lane may have a next one now. The
--- rest
---      of what was walked is parked where that is safe (park says when).
---   The unique index over claimed threads would stop a mistake here; it is the last
--- word,
---   not the mechanism, because a second claimer would have to wait in it for the first
+--      free until this transaction commits. It takes the lane's head.
+--   3. What an interrupt has overtaken is superseded, and with it whatever else is stale
+--      in its lane; the walk then starts again, for the lane may have a next one now.
+--      The rest of what was walked is parked where that is safe (park says when).
+--   The unique index over claimed threads would stop a mistake here. It is the last
+--   word, not the mechanism: a second claimer would have to wait in it for the first
 --   one's commit. Only a caller whose snapshot is older than its statement (REPEATABLE
---   READ) can run into it: its claim then fails, with 23505 or 40001, and may be
--- repeated.
+--   READ) can run into it; its claim then fails, with 23505 or 40001, and may be tried
+--   again.
 --
 -- It goes on until it has what it wants, or a round adds nothing to what it has, or the
 -- index is at its end: what one round reads is bounded, the answer "empty" is not
