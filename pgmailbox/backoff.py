@@ -6,13 +6,15 @@ failed together does not come back together, and nothing comes back at once.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
 import tenacity
+from psycopg_pool import PoolClosed
 
-from pgmailbox.errors import Unavailable
+from pgmailbox.errors import PgMailboxError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, Unavailable)
-"""What is raised when the database is away, shuts down, or a connection has broken."""
+"""What is raised when the database is away; among more, so `is_away` is the better question."""
+
+# Connection lost, server shutting down or starting, out of connections or memory, still a standby.
+_AWAY: Final = ("08", "57P", "53", "25006")
 
 
 def retry_delay(failures: int, *, first: timedelta, most: timedelta) -> timedelta:
@@ -32,27 +37,61 @@ def retry_delay(failures: int, *, first: timedelta, most: timedelta) -> timedelt
     return min(doubled, most) * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
 
 
+def is_away(error: BaseException) -> bool:
+    """Tell whether an error says only that the database cannot be reached or used just now."""
+    if isinstance(error, PoolClosed):
+        return False
+    if isinstance(error, Unavailable | psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.DatabaseError):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(_AWAY)
+
+
+def is_from_database(error: BaseException) -> bool:
+    """Tell whether an error comes from the database or the way to it, and may pass.
+
+    That includes what an operator has to mend (a missing right, a schema that is being replaced),
+    but not a pool that its owner has closed.
+    """
+    return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(error, PoolClosed)
+
+
+def first_line(error: object) -> str:
+    """Return what a log line says of an error: its first line, without query and context."""
+    return str(error).partition("\n")[0]
+
+
 async def persistently(
-    operation: Callable[[], Awaitable[T]], *, log: FilteringBoundLogger, what: str
+    operation: Callable[[], Awaitable[T]],
+    *,
+    log: FilteringBoundLogger,
+    what: str,
+    on: Callable[[BaseException], bool] = is_away,
+    until: asyncio.Event | None = None,
 ) -> T:
     """Run an operation until the database answers, with growing pauses of at most 2 s.
 
-    Only what a database that is away explains is tried again; everything else is raised. Whether an
-    attempt that failed was carried out is unknown, so the operation must bear being repeated. Ends
-    early only by cancellation.
+    Tried again is what ``on`` accepts, everything else is raised. Whether an attempt that failed
+    was carried out is unknown, so the operation must bear being repeated. Ends early by
+    cancellation, or, between two attempts, when ``until`` is set: the last error is raised then.
     """
 
     def say(state: tenacity.RetryCallState) -> None:
-        error = None if state.outcome is None else state.outcome.exception()
-        # the first pauses are short, and a connection that the pool had not yet missed is no news
-        if state.attempt_number >= 2:
-            log.warning(
-                "database.awaited", what=what, attempt=state.attempt_number, error=str(error)
-            )
+        # The first pauses are short, and a connection that the pool had not yet missed is no news;
+        # then ever more rarely: many parts of a process wait for one database.
+        number = state.attempt_number
+        if number >= 2 and number.bit_count() == 1:
+            error = None if state.outcome is None else state.outcome.exception()
+            log.warning("database.awaited", what=what, attempt=number, error=first_line(error))
 
     retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(TRANSIENT),
+        retry=tenacity.retry_if_exception(on),
         wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
+        stop=lambda _: until is not None and until.is_set(),
+        sleep=lambda seconds: pause(seconds, until=until),
         before_sleep=say,
         reraise=True,
     )
@@ -61,3 +100,15 @@ async def persistently(
         return await operation()
 
     return await retrying(attempt)
+
+
+async def pause(seconds: float, *, until: asyncio.Event | None = None) -> None:
+    """Sleep, but no longer than until that is set."""
+    if until is None:
+        await asyncio.sleep(seconds)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await until.wait()
+    except TimeoutError:
+        return

@@ -2,7 +2,7 @@
 
     starting --recovered--> running --shutdown--> stopped
         |                      |
-        `-----abort------------+-----abort------> stopped
+        `--shutdown, abort-----+-----abort------> stopped
 
 Everything that touches the database between start and stop is a child of one task; when that task
 has ended, nothing of the lifecycle is left.
@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from pgmailbox.backoff import persistently
+from pgmailbox.errors import LifecycleBusy
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from uuid import UUID
 
     from pgmailbox.config import LifecycleConfig
@@ -46,6 +48,7 @@ class Lifecycle:
         dismiss: Callable[[], Awaitable[None]],
         drain_timeout: float,
         transition: asyncio.Lock,
+        predecessor: Lifecycle | None,
     ) -> None:
         self._config = config
         self._prepare = prepare
@@ -56,9 +59,12 @@ class Lifecycle:
         self._dismiss = dismiss
         self._drain_timeout = drain_timeout
         self._transition = transition
+        self._predecessor = predecessor
         self._recovered: asyncio.Future[RecoveryReport | None] = (
             asyncio.get_running_loop().create_future()
         )
+        self._worker_ended = asyncio.Event()
+        self._aborted = False
         self._main: asyncio.Task[None] | None = None
 
     # --- the handle -----------------------------------------------------------------------
@@ -66,7 +72,7 @@ class Lifecycle:
     @property
     def is_running(self) -> bool:
         """Whether workers and loops are up, or on their way up."""
-        return self._main is not None and not self._main.done()
+        return self._main is not None and not self._main.done() and not self._aborted
 
     @property
     def is_idle(self) -> bool:
@@ -87,26 +93,35 @@ class Lifecycle:
 
         Handlers that still run after ``timeout`` seconds (default: the mailbox's drain_timeout)
         are cancelled and their dispatches released. When this returns, no task of this lifecycle
-        touches the database any more. Calling it again, or after `abort`, does nothing.
+        touches the database any more. Calling it again, or after `abort`, does nothing but wait
+        for that. One that is still starting is stopped at once. Cancelling the call does not stop
+        the shutdown.
         """
-        async with self._transition:
-            main = self._main
-            if main is None or main.done():
-                return
-            self._worker.drain()
-            limit = self._drain_timeout if timeout is None else timeout
-            if not self._worker_ends.done():
-                await asyncio.wait([self._worker_ends], timeout=limit)
-            if not self._worker_ends.done():
-                self._worker.stop()
-                await asyncio.wait([self._worker_ends], timeout=_STOP_TIMEOUT)
-            main.cancel()
-            await asyncio.wait([main])
-            await self._say_goodbye()
-            _log.info("lifecycle.stopped")
+        await completed(self._shut_down(timeout))
+
+    async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
+        """Do what `shutdown` does, for a caller that holds the mailbox's transition."""
+        main = self._main
+        if main is None or main.done():
+            return
+        await self._drain(self._drain_timeout if timeout is None else timeout)
+        main.cancel()
+        await asyncio.wait([main])
+        await self._say_goodbye()
+        _log.info("lifecycle.stopped")
+
+    def give_up_starting(self) -> None:
+        """End a lifecycle that is not ready yet; nothing has been claimed. Else do nothing."""
+        if self._main is not None and not self._recovered.done():
+            self._main.cancel()
 
     def abort(self) -> None:
-        """Stop at once, giving nothing back: leases lapse, and the work is redone elsewhere."""
+        """Stop at once, giving nothing back: leases lapse, and the work is redone elsewhere.
+
+        Handlers are cancelled. The mailbox can be started again right away: what is left of this
+        lifecycle is waited for there.
+        """
+        self._aborted = True
         if self._main is not None:
             self._main.cancel()
 
@@ -115,26 +130,56 @@ class Lifecycle:
         if self._main is not None:
             await asyncio.wait([self._main])
 
+    async def _shut_down(self, timeout: float | None) -> None:  # noqa: ASYNC109 - as above
+        self.give_up_starting()
+        async with self._transition:
+            await self.stop(timeout)
+
+    async def _drain(self, limit: float) -> None:
+        self._worker.drain()
+        await self._worker_ends_within(limit)
+        if not self._worker_ended.is_set():
+            self._worker.stop()
+            await self._worker_ends_within(_STOP_TIMEOUT)
+
+    async def _worker_ends_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._worker_ended.wait()
+        except TimeoutError:
+            return
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(_GOODBYE_TIMEOUT):
+                await self._dismiss()
+        except Exception as error:  # noqa: BLE001 - a courtesy; its absence is noticed in time
+            _log.info("consumer.not_dismissed", error=str(error))
+
     # --- starting -------------------------------------------------------------------------
 
     def start(self, *, must_recover: bool) -> None:
         """Begin, in the background. With ``must_recover`` a failed recovery ends it."""
-        self._worker_ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._main = asyncio.create_task(self._run(must_recover=must_recover), name="pgmailbox")
         self._main.add_done_callback(self._note_end)
 
     async def ready(self) -> RecoveryReport | None:
-        """Wait until recovery is done and everything runs. Raises what recovery failed with."""
+        """Wait until recovery is done and everything runs; returns its report.
+
+        None when it failed and the loops went on all the same. Raises what it failed with where it
+        had to succeed, `LifecycleBusy` when someone stopped the lifecycle before it was ready.
+        """
         return await asyncio.shield(self._recovered)
 
     async def _run(self, *, must_recover: bool) -> None:
+        if self._predecessor is not None:
+            await self._predecessor.wait()
+            self._predecessor = None
         await asyncio.sleep(self._config.seconds("startup_delay"))
         try:
-            await self._prepare()
             report = await self._recover(must_succeed=must_recover)
         except Exception as error:
-            self._recovered.set_exception(error)
-            self._recovered.exception()  # retrieved: nobody may be waiting
+            self._fail_to_recover(error)
             if must_recover:
                 return  # whoever started it waits in `ready`, and is told there
             raise
@@ -150,12 +195,14 @@ class Lifecycle:
         try:
             await self._worker.run()
         finally:
-            if not self._worker_ends.done():
-                self._worker_ends.set_result(None)
+            self._worker_ended.set()
 
     async def _recover(self, *, must_succeed: bool) -> RecoveryReport | None:
+        if not must_succeed:  # a database that is away is waited for
+            await persistently(self._prepare, log=_log, what="open")
         for attempt in range(1, self._config.recovery_attempts + 1):
             try:
+                await self._prepare()
                 return await self._recovery.run()
             except Exception as error:
                 _log.warning("recovery.attempt_failed", attempt=attempt, error=str(error))
@@ -167,20 +214,25 @@ class Lifecycle:
         return None
 
     def _note_end(self, main: asyncio.Task[None]) -> None:
-        if not self._worker_ends.done():
-            self._worker_ends.set_result(None)
+        self._worker_ended.set()
         if not self._recovered.done():
-            self._recovered.cancel()
+            self._fail_to_recover(LifecycleBusy("the lifecycle was stopped before it was ready"))
         if not main.cancelled() and main.exception() is not None:
             _log.error("lifecycle.failed", exc_info=main.exception())
 
-    async def _say_goodbye(self) -> None:
-        try:
-            async with asyncio.timeout(_GOODBYE_TIMEOUT):
-                await self._dismiss()
-        except Exception as error:  # noqa: BLE001 - a courtesy; its absence is noticed in time
-            _log.info("consumer.not_dismissed", error=str(error))
+    def _fail_to_recover(self, error: Exception) -> None:
+        self._recovered.set_exception(error)
+        self._recovered.exception()  # retrieved: nobody may be waiting
 
 
+async def completed(work: Coroutine[object, object, None]) -> None:
+    """Wait for work that, once begun, is done to its end, even when the caller is cancelled."""
+    task = asyncio.create_task(work)
+    _UNFINISHED.add(task)
+    task.add_done_callback(_UNFINISHED.discard)
+    await asyncio.shield(task)
+
+
+_UNFINISHED: Final[set[asyncio.Task[None]]] = set()
 _STOP_TIMEOUT: Final = 10.0
 _GOODBYE_TIMEOUT: Final = 2.0

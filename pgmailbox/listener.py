@@ -7,11 +7,12 @@ have been missed. The session also announces the consumer: while it lasts, the p
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import sql
 
-from pgmailbox.backoff import TRANSIENT, persistently
+from pgmailbox.backoff import first_line, is_from_database, pause, persistently
 from pgmailbox.store import Store
 from pgmailbox.telemetry import get_logger
 
@@ -23,43 +24,52 @@ if TYPE_CHECKING:
     from pgmailbox.store import Call
 
 _log: Final = get_logger("listener")
-_HEARTBEAT: Final = 10.0
+_HEARTBEAT: Final = 8.0
+"""Seconds of silence after which the session is asked whether it is still there."""
+_PAUSE: Final = 0.5
 
 
 class Listener:
     """Listens until cancelled; reconnects with backoff for as long as it takes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it is given what it speaks to
         self,
         connect: Callable[[], Any],
         channel: str,
         *,
-        announce: Call[None],
+        announce: Callable[[], Call[None]],
         on_message: Callable[[Mapping[str, Any]], None],
         on_connect: Callable[[], None],
+        patience: float,
     ) -> None:
         self._connect = connect
         self._channel = channel
         self._announce = announce
         self._on_message = on_message
         self._on_connect = on_connect
+        self._patience = patience
 
     async def run(self) -> None:
         """Listen; a session that breaks is replaced."""
         while True:
-            connection = await persistently(self._open, log=_log, what="listen")
+            connection = await persistently(
+                self._open, log=_log, what="listen", on=is_from_database
+            )
             try:
                 await self._listen(connection)
-            except TRANSIENT as error:
-                _log.warning("listener.disconnected", error=str(error))
+            except Exception as error:
+                if not is_from_database(error):
+                    raise
+                _log.warning("listener.disconnected", error=first_line(error))
             finally:
                 await connection.close()
+            await pause(_PAUSE * random.random())  # noqa: S311 - they need not all come at once
 
     async def _open(self) -> AsyncConnection[Any]:
         connection: AsyncConnection[Any] = await self._connect()
         try:
+            await self._say_who(connection)
             await connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
-            await Store.run_on(connection, self._announce)
         except BaseException:
             await connection.close()
             raise
@@ -71,14 +81,18 @@ class Listener:
         while True:
             async for notification in connection.notifies(timeout=_HEARTBEAT):
                 self._hear(notification)
-            await Store.run_on(connection, self._announce)
+            await self._say_who(connection)
+
+    async def _say_who(self, connection: AsyncConnection[Any]) -> None:
+        await Store.run_on(connection, self._announce(), patience=self._patience)
 
     def _hear(self, notification: Notify) -> None:
+        """Pass a message on. Anyone may send one, so nothing that it says can do harm."""
         try:
             message: object = json.loads(notification.payload)
-        except ValueError:
-            message = None
-        if isinstance(message, dict):
-            self._on_message(cast("dict[str, Any]", message))
-        else:
-            _log.warning("notification.ignored", payload=notification.payload[:200])
+            if isinstance(message, dict):
+                self._on_message(cast("dict[str, Any]", message))
+                return
+        except (ValueError, RecursionError):
+            pass
+        _log.warning("notification.ignored", payload=notification.payload[:200])

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
-from psycopg_pool import PoolTimeout
+import psycopg
+from psycopg_pool import PoolClosed
 
 from pgmailbox.config import LifecycleConfig, MailboxConfig
 from pgmailbox.errors import LifecycleBusy, Unavailable
-from pgmailbox.lifecycle import Lifecycle
+from pgmailbox.lifecycle import Lifecycle, completed
 from pgmailbox.listener import Listener
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import as_requests, chunked
 from pgmailbox.schema import check_schema_async
-from pgmailbox.store import EnqueueRequest, Functions, Store
-from pgmailbox.store.connections import connect_listener, described, new_pool
+from pgmailbox.store import PATIENCE, EnqueueRequest, Functions, Store
+from pgmailbox.store.connections import connect, connect_listener, described, new_pool
 from pgmailbox.worker import Handlers, Worker
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Mailbox:
         self._pool: AsyncConnectionPool[Any] | None = None
         self._is_open = False
         self._lifecycle: Lifecycle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._transition = asyncio.Lock()
 
@@ -93,19 +96,12 @@ class Mailbox:
         Raises `Unavailable` when the database cannot be reached, `SchemaMismatch` (PM009) when the
         schema is missing or is not one for this version.
         """
+        self._enter_loop()
         async with self._opening:
             if self._is_open:
                 return
-            pool = self._made_pool()
-            await pool.open()
             try:
-                async with pool.connection() as connection:
-                    await check_schema_async(connection, schema=self.config.schema)
-            except PoolTimeout as error:
-                await self._disconnect()
-                raise Unavailable(
-                    "the database cannot be reached", detail=described(self._given)
-                ) from error
+                await self._connect()
             except BaseException:
                 await self._disconnect()
                 raise
@@ -113,9 +109,17 @@ class Mailbox:
 
     async def close(self) -> None:
         """Shut a running lifecycle down and disconnect; a pool of the application stays open."""
+        self._enter_loop()
+        await completed(self._close())
+
+    async def _close(self) -> None:
         if self._lifecycle is not None:
-            await self._lifecycle.shutdown()
-        await self._disconnect()
+            self._lifecycle.give_up_starting()
+        async with self._transition:
+            if self._lifecycle is not None:
+                await self._lifecycle.stop()
+                await self._lifecycle.wait()
+            await self._disconnect()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -129,11 +133,46 @@ class Mailbox:
     ) -> None:
         await self.close()
 
+    def _enter_loop(self) -> None:
+        """Let a mailbox that is a global of its module live through several `asyncio.run`."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and self._loop.is_running():
+            raise LifecycleBusy("the mailbox is in use on another event loop")
+        self._loop = loop
+        self._opening, self._transition = asyncio.Lock(), asyncio.Lock()
+        self._lifecycle = None
+        self._is_open = False
+        if self._pool is not self._given:
+            self._pool = None
+
     def _made_pool(self) -> AsyncConnectionPool[Any]:
         if self._pool is None:
             given = self._given
             self._pool = new_pool(given, self.config) if isinstance(given, str) else given
         return self._pool
+
+    async def _connect(self) -> None:
+        """Open the pool, after a look at the schema on a connection of its own, where it is ours.
+
+        A pool would try again and again, and not say what the matter is.
+        """
+        try:
+            if isinstance(self._given, str):
+                async with await connect(self._given, self.config) as connection:
+                    await check_schema_async(connection, schema=self.config.schema)
+                await self._made_pool().open()
+            else:
+                await self._made_pool().open()
+                async with self._made_pool().connection() as connection:
+                    await check_schema_async(connection, schema=self.config.schema)
+        except psycopg.OperationalError as error:
+            if isinstance(error, PoolClosed):
+                raise
+            raise Unavailable(
+                "the database cannot be reached", detail=f"{described(self._given)}: {error}"
+            ) from error
 
     async def _disconnect(self) -> None:
         pool, self._pool = self._pool, None
@@ -141,9 +180,13 @@ class Mailbox:
         if pool is not None and pool is not self._given:
             await pool.close()
 
-    async def _run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
-        if connection is None and not self._is_open:
+    async def _opened(self) -> None:
+        if not self._is_open or self._loop is not asyncio.get_running_loop():
             await self.open()
+
+    async def _run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
+        if connection is None:
+            await self._opened()
         return await Store(self._made_pool()).run(call, connection)
 
     # --- producing ------------------------------------------------------------------------
@@ -205,16 +248,20 @@ class Mailbox:
         """
         requests = as_requests(items, max_attempts=self.config.max_attempts)
         calls = [self._functions.enqueue_many(chunk) for chunk in chunked(requests)]
-        if connection is None and len(calls) != 1:
-            await self.open()
-            async with self._made_pool().connection() as own, own.transaction():
-                return await self._run_all(calls, own)
-        return await self._run_all(calls, connection)
+        if len(calls) == 1:
+            return await self._run(calls[0], connection)
+        if connection is not None:
+            return await self._run_all(calls, connection)
+        await self._opened()
+        async with self._made_pool().connection() as own:
+            return await self._run_all(calls, own)
 
     async def _run_all(
-        self, calls: Sequence[Call[list[T]]], connection: AsyncConnection[Any] | None
+        self, calls: Sequence[Call[list[T]]], connection: AsyncConnection[Any]
     ) -> list[T]:
-        return [row for call in calls for row in await self._run(call, connection)]
+        """Run them all or none; a caller's transaction that is open or implied stays open."""
+        async with connection.transaction() if connection.autocommit else nullcontext():
+            return [row for call in calls for row in await self._run(call, connection)]
 
     async def cancel(
         self, dispatch_id: UUID, *, connection: AsyncConnection[Any] | None = None
@@ -310,23 +357,21 @@ class Mailbox:
 
     async def recover(self) -> RecoveryReport:
         """Put right what a crash, a deploy or an operator left behind. Safe on a live system."""
-        await self.open()
+        await self._opened()
         return await Recovery(Store(self._made_pool()), self._functions).run()
 
     async def sweep(self) -> SweepReport:
         """Run one pass of the recurring repair."""
-        await self.open()
-        return await self._maintenance(None).sweep()
+        await self._opened()
+        return await self._maintenance(Store(self._made_pool()), None).sweep()
 
     async def gc(self) -> GcReport:
         """Run one pass of the recurring clean-up."""
-        await self.open()
-        return await self._maintenance(None).gc()
+        await self._opened()
+        return await self._maintenance(Store(self._made_pool()), None).gc()
 
-    def _maintenance(self, callback: Callable[[], object] | None) -> Maintenance:
-        return Maintenance(
-            Store(self._made_pool()), self._functions, self.config, callback=callback
-        )
+    def _maintenance(self, store: Store, callback: Callable[[], object] | None) -> Maintenance:
+        return Maintenance(store, self._functions, self.config, callback=callback)
 
     # --- handlers and lifecycle -------------------------------------------------------------
 
@@ -366,6 +411,7 @@ class Mailbox:
         Returns at once. While a lifecycle runs, returns its handle. A recovery that fails is
         logged, and the loops go on. Raises `LifecycleBusy` while another caller starts or stops it.
         """
+        self._enter_loop()
         if self._transition.locked():
             raise LifecycleBusy(
                 "another caller is starting or stopping this mailbox",
@@ -377,16 +423,22 @@ class Mailbox:
         """Start, and wait until recovery has succeeded and everything runs; return the handle.
 
         While a lifecycle runs, returns its handle. Raises what the last recovery attempt failed
-        with; nothing is left running then. Waits for another caller's start or shutdown.
+        with; nothing is left running then that this call has started. Waits for another caller's
+        start or shutdown.
         """
+        self._enter_loop()
         async with self._transition:
+            before = self._lifecycle
             lifecycle = self._started(config, must_recover=True)
             try:
-                await lifecycle.ready()
+                report = await lifecycle.ready()
             except BaseException:
-                lifecycle.abort()
-                await lifecycle.wait()
+                if lifecycle is not before:
+                    lifecycle.abort()
+                    await lifecycle.wait()
                 raise
+            if report is None:  # one that was started plainly, and whose recovery failed
+                await self.recover()
             return lifecycle
 
     def _started(self, config: LifecycleConfig | None, *, must_recover: bool) -> Lifecycle:
@@ -397,7 +449,7 @@ class Mailbox:
         return self._lifecycle
 
     def _assembled(self, config: LifecycleConfig) -> Lifecycle:
-        store = Store(self._made_pool())
+        store = Store(self._made_pool(), patience=PATIENCE)
         worker = Worker(store, self._functions, self.handlers, self.config)
         return Lifecycle(
             config,
@@ -405,10 +457,11 @@ class Mailbox:
             recovery=Recovery(store, self._functions),
             worker=worker,
             listener=self._listener(worker) if self.config.listen else None,
-            maintenance=self._maintenance(config.maintenance_callback),
+            maintenance=self._maintenance(store, config.maintenance_callback),
             dismiss=lambda: store.run(self._functions.dismiss_consumer(self.config.consumer_id)),
             drain_timeout=self.config.seconds("drain_timeout"),
             transition=self._transition,
+            predecessor=self._lifecycle,
         )
 
     def _listener(self, worker: Worker) -> Listener:
@@ -416,22 +469,26 @@ class Mailbox:
 
         def hear(message: Mapping[str, Any]) -> None:
             match message:
-                case {"event": "work", "queue": queue} if queue in self.config.queues:
+                case {"event": "work", "queue": str(queue)} if queue in self.config.queues:
                     worker.wake()
                 case {"event": "interrupt", "dispatch_id": str(dispatch_id)}:
-                    worker.interrupt(UUID(dispatch_id))
+                    worker.look_after(UUID(dispatch_id))
                 case _:
                     pass  # for others, or from a newer version
 
-        return Listener(
-            lambda: connect_listener(target, self.config),
-            self.config.schema,
-            announce=self._functions.announce_consumer(
+        def announce() -> Call[None]:
+            return self._functions.announce_consumer(
                 self.config.consumer_id,
                 self.config.queues,
                 self.handlers.kinds,
                 self.config.concurrency,
-            ),
+            )
+
+        return Listener(
+            lambda: connect_listener(target, self.config),
+            self.config.schema,
+            announce=announce,
             on_message=hear,
             on_connect=worker.wake,
+            patience=PATIENCE,
         )

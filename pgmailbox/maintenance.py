@@ -12,6 +12,7 @@ from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.store import Functions, Store
@@ -20,8 +21,13 @@ T = TypeVar("T")
 
 _log: Final = get_logger("maintenance")
 _PAGE: Final = 100
+_GC_PATIENCE: Final = 120.0
+"""Seconds that one call of the clean-up may take: it deletes thousands of rows."""
 _GRACE: Final = 0.05
 """Seconds to wait beyond a lease's end, so that the sweep finds it lapsed."""
+_OVERDUE: Final = 0.5
+"""Seconds until the next look at a lease that has lapsed and could not be reclaimed: someone has
+its row locked."""
 
 
 class Maintenance:
@@ -49,8 +55,7 @@ class Maintenance:
             reclaimed += len(page)
         while page := await self._store.run(self._functions.reconcile_terminal_dispatches(_PAGE)):
             reconciled += len(page)
-        expiry = await self._store.run(self._functions.next_lease_expiry())
-        report = SweepReport(reclaimed, reconciled, expiry)
+        report = SweepReport(reclaimed, reconciled, await self._next_expiry())
         if reclaimed or reconciled:
             _log.info("sweep.finished", reclaimed=reclaimed, reconciled=reconciled)
         return report
@@ -61,7 +66,7 @@ class Maintenance:
         dispatches = events = 0
         more = True
         while more:
-            part = await self._store.run(self._functions.gc(ttl))
+            part = await self._store.run(self._functions.gc(ttl), patience=_GC_PATIENCE)
             dispatches += part.purged_dispatches
             events += part.purged_events
             more = part.more
@@ -77,15 +82,22 @@ class Maintenance:
             tasks.create_task(self._gc_forever())
 
     async def _sweep_forever(self) -> None:
-        pause = self._longest
+        # The first tick is skipped, but a lease that was taken long before may lapse soon.
+        expiry = await self._contained("sweep", self._next_expiry)
+        pause = self._until(expiry)
         while True:
             await asyncio.sleep(pause)
-            pause = self._longest
             report = await self._contained("sweep", self.sweep)
-            if report is None:
-                pause = min(pause, 1.0)
-            elif report.next_expiry is not None:
-                pause = min(pause, max(report.next_expiry.total_seconds(), 0.0) + _GRACE)
+            pause = min(self._longest, 1.0) if report is None else self._until(report.next_expiry)
+
+    def _until(self, expiry: timedelta | None) -> float:
+        if expiry is None:
+            return self._longest
+        left = expiry.total_seconds()
+        return min(self._longest, left + _GRACE if left > 0 else _OVERDUE)
+
+    async def _next_expiry(self) -> timedelta | None:
+        return await self._store.run(self._functions.next_lease_expiry())
 
     async def _gc_forever(self) -> None:
         while True:

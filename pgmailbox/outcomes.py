@@ -27,7 +27,7 @@ class Retry(Exception):  # noqa: N818 - an instruction, not an error
 
     def __init__(self, reason: str = "retry requested", *, delay: Duration | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = str(reason)
         self.delay: timedelta | None = None if delay is None else as_timedelta("delay", delay)
 
 
@@ -44,4 +44,4 @@ class DeadLetter(Exception):  # noqa: N818 - an instruction, not an error
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = str(reason)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from psycopg_pool import PoolTimeout
+import psycopg
+from psycopg_pool import PoolClosed
 
 from pgmailbox.config import MailboxConfig, as_timedelta
 from pgmailbox.errors import Unavailable
 from pgmailbox.requests import as_requests, chunked
 from pgmailbox.schema import check_schema
 from pgmailbox.store import EnqueueRequest, Functions, SyncStore
-from pgmailbox.store.connections import described, new_sync_pool
+from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,19 +79,22 @@ class SyncMailbox:
             return self._pool
 
     def _checked(self, given: str | ConnectionPool[Any]) -> ConnectionPool[Any]:
-        pool = new_sync_pool(given, self.config) if isinstance(given, str) else given
-        pool.open()
         try:
-            with pool.connection() as connection:
+            if not isinstance(given, str):
+                given.open()
+                with given.connection() as connection:
+                    check_schema(connection, schema=self.config.schema)
+                return given
+            with psycopg.connect(given, **connection_parameters(given, self.config)) as connection:
                 check_schema(connection, schema=self.config.schema)
-        except BaseException as error:
-            if pool is not given:
-                pool.close()
-            if isinstance(error, PoolTimeout):
-                raise Unavailable(
-                    "the database cannot be reached", detail=described(given)
-                ) from error
-            raise
+        except psycopg.OperationalError as error:
+            if isinstance(error, PoolClosed):
+                raise
+            raise Unavailable(
+                "the database cannot be reached", detail=f"{described(given)}: {error}"
+            ) from error
+        pool = new_sync_pool(given, self.config)
+        pool.open()
         return pool
 
     def _run(self, call: Call[T], connection: Connection[Any] | None = None) -> T:
@@ -142,15 +147,17 @@ class SyncMailbox:
         """Enqueue many dispatches, all or none; see `Mailbox.enqueue_many`."""
         requests = as_requests(items, max_attempts=self.config.max_attempts)
         calls = [self._functions.enqueue_many(chunk) for chunk in chunked(requests)]
-        if connection is None and len(calls) != 1:
-            with self._opened().connection() as own, own.transaction():
-                return self._run_all(calls, own)
-        return self._run_all(calls, connection)
+        if len(calls) == 1:
+            return self._run(calls[0], connection)
+        if connection is not None:
+            return self._run_all(calls, connection)
+        with self._opened().connection() as own:
+            return self._run_all(calls, own)
 
-    def _run_all(
-        self, calls: Sequence[Call[list[T]]], connection: Connection[Any] | None
-    ) -> list[T]:
-        return [row for call in calls for row in self._run(call, connection)]
+    def _run_all(self, calls: Sequence[Call[list[T]]], connection: Connection[Any]) -> list[T]:
+        """Run them all or none; a caller's transaction that is open or implied stays open."""
+        with connection.transaction() if connection.autocommit else nullcontext():
+            return [row for call in calls for row in self._run(call, connection)]
 
     def cancel(
         self, dispatch_id: UUID, *, connection: Connection[Any] | None = None

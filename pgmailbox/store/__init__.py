@@ -6,7 +6,7 @@ calls: nothing here changes a table.
 """
 
 from pgmailbox.store.documents import to_jsonb
-from pgmailbox.store.executors import Store, SyncStore
+from pgmailbox.store.executors import PATIENCE, Store, SyncStore
 from pgmailbox.store.functions import Call, EnqueueRequest, Functions
 
-__all__ = ["Call", "EnqueueRequest", "Functions", "Store", "SyncStore", "to_jsonb"]
+__all__ = ["PATIENCE", "Call", "EnqueueRequest", "Functions", "Store", "SyncStore", "to_jsonb"]

@@ -30,6 +30,8 @@ _PARAMETERS: Final[Mapping[str, str]] = {
 }
 _MAX_NAME: Final = 63
 _POOL_TIMEOUT: Final = 10.0
+"""How long a call waits for a connection; also after how long the pool begins its attempts to
+reconnect anew, which grow ever rarer: it would miss a database that is back for minutes."""
 
 
 def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def new_pool(dsn: str, config: MailboxConfig) -> AsyncConnectionPool[AsyncConnec
         min_size=1,
         max_size=config.pool_size,
         timeout=_POOL_TIMEOUT,
+        reconnect_timeout=_POOL_TIMEOUT,
         open=False,
         name="pgmailbox",
     )
@@ -60,9 +63,15 @@ def new_sync_pool(dsn: str, config: MailboxConfig) -> ConnectionPool[Any]:
         min_size=1,
         max_size=config.pool_size,
         timeout=_POOL_TIMEOUT,
+        reconnect_timeout=_POOL_TIMEOUT,
         open=False,
         name="pgmailbox",
     )
+
+
+async def connect(dsn: str, config: MailboxConfig) -> AsyncConnection[Any]:
+    """Open a connection of our own, beside the pool."""
+    return await AsyncConnection.connect(dsn, **connection_parameters(dsn, config))
 
 
 async def connect_listener(
@@ -70,7 +79,7 @@ async def connect_listener(
 ) -> AsyncConnection[Any]:
     """Open a session for LISTEN: where the DSN says, or as the application's pool connects."""
     if isinstance(target, str):
-        return await AsyncConnection.connect(target, **connection_parameters(target, config))
+        return await connect(target, config)
     given = target.conninfo() if callable(target.conninfo) else target.conninfo
     dsn = given if isinstance(given, str) else await given
     theirs = target.kwargs() if callable(target.kwargs) else target.kwargs

@@ -32,24 +32,41 @@ def to_json(name: str, value: object) -> str:
     """Return a value as JSON text. Raises as `to_jsonb`."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        if "\\ud" in text:  # a surrogate: one of a pair, or one that stands alone
+            json.dumps(value, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{name} is not JSON: {error}") from error
     if "\\u0000" in text and _NUL.search(text):
-        raise InvalidArgument(
-            f"{name} holds a NUL character", hint="PostgreSQL cannot store U+0000 in text."
-        )
+        raise _nul(name)
     return text
 
 
 def checked_text(name: str, value: str | None) -> str | None:
-    """Return a text as it is. Raises `InvalidArgument` (PM005) when it holds a NUL character."""
-    if value is not None and "\x00" in value:
-        raise InvalidArgument(
-            f"{name} holds a NUL character", hint="PostgreSQL cannot store U+0000 in text."
-        )
+    """Return a text as it is.
+
+    Raises `InvalidArgument` (PM005) when it is none, or when PostgreSQL cannot store it: with a NUL
+    character, or half of a surrogate pair.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may err
+        raise InvalidArgument(f"{name} must be text, not {value!r}")
+    if "\x00" in value:
+        raise _nul(name)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{name} is not Unicode text: {error.reason}") from error
     return value
 
 
 def error_text(error: str) -> str:
-    """Return an error message fit to be stored: without NUL, of at most 10,000 characters."""
-    return error.replace("\x00", "\\x00")[:10_000]
+    """Return an error message fit to be stored: of at most 10,000 characters, all of them legal."""
+    legal = error[:10_000].encode(errors="backslashreplace").decode()
+    return legal.replace("\x00", "\\x00")[:10_000]
+
+
+def _nul(name: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{name} holds a NUL character", hint="PostgreSQL cannot store U+0000 in text."
+    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from psycopg.rows import tuple_row
 
 from pgmailbox.errors import translated
+from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,21 +27,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 20.0
-"""Seconds after which a connection that has not answered is given up.
+_log: Final = get_logger("store")
+
+PATIENCE: Final = 20.0
+"""Seconds after which a worker gives up a connection that has not answered.
 
 No call of a worker takes that long: each is bounded. Keepalive and user timeout of TCP notice a
 peer that is gone, not a proxy or a server process that has stopped."""
 
+_WAIT_FOR_CONNECTION: Final = 4.0
+"""Seconds that an impatient call waits for the pool. The pool's own attempts to reconnect grow ever
+rarer; a new call makes it try afresh."""
+
 
 class Store:
-    """Runs calls on connections of an asynchronous pool, or on the caller's own."""
+    """Runs calls on connections of an asynchronous pool, or on the caller's own.
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    With ``patience`` (seconds) it hangs up on a connection that does not answer in time.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Any], *, patience: float | None = None) -> None:
         self._pool = pool
+        self._patience = patience
 
-    async def run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
-        """Run one call.
+    async def run(
+        self,
+        call: Call[T],
+        connection: AsyncConnection[Any] | None = None,
+        *,
+        patience: float | None = None,
+    ) -> T:
+        """Run one call; ``patience`` is for this call alone.
 
         Raises what the function refuses as a `PgMailboxError`, and psycopg's own errors for the
         rest: after an `OperationalError` it is unknown whether the call was carried out.
@@ -48,14 +65,36 @@ class Store:
         if connection is not None:
             with translated():
                 return await _execute(call, connection)
-        async with self._pool.connection() as pooled:
-            return await self.run_on(pooled, call)
+        limit = self._patience if patience is None else patience
+        wait = None if limit is None else min(limit, _WAIT_FOR_CONNECTION)
+        watch = _Watch(limit)
+        try:
+            async with self._pool.connection(timeout=wait) as pooled:
+                return await _committed(call, pooled, watch)
+        finally:
+            if watch.has_hung_up:
+                await self._replace_all()
 
     @staticmethod
-    async def run_on(connection: AsyncConnection[Any], call: Call[T]) -> T:
+    async def run_on(connection: AsyncConnection[Any], call: Call[T], *, patience: float) -> T:
         """Run one call on a connection of ours, and hang up if it does not answer in time."""
-        with translated(), _impatient(connection):
-            return await _execute(call, connection)
+        return await _committed(call, connection, _Watch(patience))
+
+    async def _replace_all(self) -> None:
+        """Replace what else is in the pool: where one connection has gone silent, others have.
+
+        Each would have to be waited for otherwise, one after the other.
+        """
+        drain = getattr(self._pool, "drain", None)  # since psycopg_pool 3.3
+        if drain is not None:
+            await drain()
+
+
+async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: _Watch) -> T:
+    with translated(), watch.over(connection):
+        answer = await _execute(call, connection)
+        await connection.commit()
+        return answer
 
 
 async def _execute(call: Call[T], connection: AsyncConnection[Any]) -> T:
@@ -83,13 +122,28 @@ class SyncStore:
             return call.read(cursor.fetchall())
 
 
-@contextmanager
-def _impatient(connection: AsyncConnection[Any]) -> Generator[None]:
-    timer = asyncio.get_running_loop().call_later(_PATIENCE, _hang_up, connection)
-    try:
-        yield
-    finally:
-        timer.cancel()
+class _Watch:
+    """Hangs up on a connection that takes too long."""
+
+    def __init__(self, patience: float | None) -> None:
+        self._patience = patience
+        self.has_hung_up = False
+
+    @contextmanager
+    def over(self, connection: AsyncConnection[Any]) -> Generator[None]:
+        if self._patience is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(self._patience, self._give_up, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self, connection: AsyncConnection[Any]) -> None:
+        self.has_hung_up = True
+        _log.warning("connection.given_up", patience=self._patience)
+        _hang_up(connection)
 
 
 def _hang_up(connection: AsyncConnection[Any]) -> None:

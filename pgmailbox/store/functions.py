@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from psycopg.types.json import Jsonb
+
     from pgmailbox.config import Duration
 
 T = TypeVar("T")
@@ -195,7 +197,7 @@ class Functions:
         )
 
     def ack_many(
-        self, ids: Sequence[UUID], tokens: Sequence[UUID], responses: Sequence[object]
+        self, ids: Sequence[UUID], tokens: Sequence[UUID], responses: Sequence[Jsonb | None]
     ) -> Call[list[UUID]]:
         """Call `ack_many`."""
         return self._call(
@@ -205,7 +207,7 @@ class Functions:
                 "claim_tokens": list(tokens),
                 "responses": None
                 if all(response is None for response in responses)
-                else [None if r is None else to_jsonb("response", r) for r in responses],
+                else list(responses),
             },
             _scalars,
         )
@@ -253,14 +255,15 @@ class Functions:
             _scalars,
         )
 
-    def extend_leases(
+    def renew_leases(
         self, ids: Sequence[UUID], tokens: Sequence[UUID], lease: timedelta
-    ) -> Call[list[UUID]]:
-        """Call `extend_leases`."""
+    ) -> Call[dict[UUID, bool]]:
+        """Call `renew_leases`, for the ids still held and whether each was interrupted."""
         return self._call(
-            "extend_leases",
+            "renew_leases",
             {"dispatch_ids": list(ids), "claim_tokens": list(tokens), "lease": lease},
-            _scalars,
+            dict,
+            ("dispatch_id", "interrupted"),
         )
 
     def supersede_claimed(self, dispatch_id: UUID, token: UUID, reason: str) -> Call[list[UUID]]:

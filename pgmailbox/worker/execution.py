@@ -7,7 +7,9 @@ each ends in exactly one `Verdict`.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, assert_never
+import contextvars
+import inspect
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from pgmailbox.backoff import retry_delay
 from pgmailbox.config import as_timedelta
@@ -19,12 +21,15 @@ from pgmailbox.worker.hold import LetGo
 from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
     from datetime import timedelta
 
+    from psycopg.types.json import Jsonb
+
     from pgmailbox.config import MailboxConfig
     from pgmailbox.worker.handlers import Handler
-    from pgmailbox.worker.hold import Hold
+    from pgmailbox.worker.hold import HeldDispatch, Hold
     from pgmailbox.worker.verdicts import Verdict
 
 _log: Final = get_logger("worker")
@@ -45,20 +50,18 @@ class Execution:
     async def run(self) -> Verdict:
         """Run the handler to its end and judge it.
 
-        Cancelling the task that awaits this cancels the handler. The cancellation ends here, in a
+        Cancelling the task that runs this cancels the handler. The cancellation ends here, in a
         verdict: whoever cancels says why beforehand (`Hold.cancel`). One that nobody gave a reason
-        for is passed on.
+        for is the handler's own doing, and a failure like any other. So is what it raises beyond
+        `Exception`: a `SystemExit` from some library must not take the worker down.
         """
         try:
-            response = await self._within_timeout()
-            to_jsonb("the handler's return value", response)
-        except asyncio.CancelledError:
-            if self._hold.let_go is None:
-                raise
-            return self._let_go(self._hold.let_go)
-        except Exception as error:  # noqa: BLE001 - this is the boundary to the application's code
+            response = _as_response(await self._within_timeout())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary to the application's code
             return self._judge(error)
-        return self._discard_if_let_go(Ack(response))
+        return Drop() if self._hold.let_go is LetGo.LOST else Ack(response)
 
     async def _within_timeout(self) -> object:
         limit = self._handler.timeout
@@ -74,30 +77,29 @@ class Execution:
         dispatch = self._hold.held_dispatch()
         if self._handler.is_async:
             return await self._handler.function(dispatch)
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._threads, self._handler.function, dispatch)
-        return await self._until_thread_ends(running)
+        result = await self._in_thread(dispatch)
+        return await result if inspect.isawaitable(result) else result
 
-    async def _until_thread_ends(self, running: asyncio.Future[object]) -> object:
-        """Wait for a thread. It can only be told to end; whatever it says then is discarded."""
+    async def _in_thread(self, dispatch: HeldDispatch) -> object:
+        """Run the handler in a thread, which can only be told to end, and outlive it."""
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        running = loop.run_in_executor(
+            self._threads, lambda: context.run(_outcome, self._handler.function, dispatch)
+        )
         try:
-            return await asyncio.shield(running)
+            result, error = await asyncio.shield(running)
         except asyncio.CancelledError:
             self._hold.tell()
-            await self._outlive(running)
+            await _until_done(running)
             raise
+        if error is not None:
+            raise error
+        return result
 
-    async def _outlive(self, running: asyncio.Future[object]) -> None:
-        while not running.done():
-            try:
-                await asyncio.wait([running])
-            except asyncio.CancelledError:
-                continue  # told already; a worker that must not wait leaves the process
-        running.exception()  # retrieved, so that nobody complains that it was not
-
-    def _judge(self, error: Exception) -> Verdict:
+    def _judge(self, error: BaseException) -> Verdict:
         if self._hold.let_go is not None:
-            return self._let_go(self._hold.let_go)
+            return verdict_of(self._hold.let_go)
         match error:
             case Snooze():
                 return Release(error.delay)
@@ -109,27 +111,24 @@ class Execution:
                 return self._failed(f"timed out after {self._handler.timeout}", None)
             case _:
                 self._log_failure(error)
-                return self._failed(f"{type(error).__name__}: {error}", None)
+                return self._failed(f"{type(error).__name__}: {_said(error)}", None)
 
     def _failed(self, error: str, delay: timedelta | None) -> Verdict:
         limit = self._handler.max_attempts
         if limit is not None and self._hold.attempt >= limit:
             return Dead(error, timed_out=self._timed_out)
-        first = self._handler.retry_delay
-        chosen = (
-            delay
-            if delay is not None
-            else retry_delay(
-                self._hold.attempt,
-                first=as_timedelta("retry_delay", self._config.retry_delay)
-                if first is None
-                else first,
-                most=as_timedelta("max_retry_delay", self._config.max_retry_delay),
-            )
-        )
+        chosen = self._backoff() if delay is None else delay
         return Nack(error, chosen, timed_out=self._timed_out)
 
-    def _log_failure(self, error: Exception) -> None:
+    def _backoff(self) -> timedelta:
+        own = self._handler.retry_delay
+        return retry_delay(
+            self._hold.attempt,
+            first=as_timedelta("retry_delay", self._config.retry_delay) if own is None else own,
+            most=as_timedelta("max_retry_delay", self._config.max_retry_delay),
+        )
+
+    def _log_failure(self, error: BaseException) -> None:
         _log.warning(
             "handler.failed",
             dispatch_id=str(self._hold.dispatch_id),
@@ -137,19 +136,49 @@ class Execution:
             kind=self._hold.kind,
             attempt=self._hold.attempt,
             exc_info=None if isinstance(error, InvalidArgument) else error,
-            error=str(error),
+            error=_said(error),
         )
 
-    def _discard_if_let_go(self, verdict: Verdict) -> Verdict:
-        """Judge a handler that finished although it was told to end."""
-        return Drop() if self._hold.let_go is LetGo.LOST else verdict
 
-    def _let_go(self, why: LetGo) -> Verdict:
-        match why:
-            case LetGo.LOST:
-                return Drop()
-            case LetGo.INTERRUPTED:
-                return Supersede(why.value)
-            case LetGo.STOPPED:
-                return Release()
-        assert_never(why)
+def verdict_of(why: LetGo) -> Verdict:
+    """Say what becomes of a dispatch that was let go before its handler had said anything."""
+    match why:
+        case LetGo.LOST:
+            return Drop()
+        case LetGo.INTERRUPTED:
+            return Supersede(why.value)
+        case LetGo.STOPPED:
+            return Release()
+    assert_never(why)
+
+
+def _as_response(returned: object) -> Jsonb | None:
+    return None if returned is None else to_jsonb("the handler's return value", returned)
+
+
+def _outcome(
+    function: Callable[[HeldDispatch], Any], dispatch: HeldDispatch
+) -> tuple[object, BaseException | None]:
+    """Call a function and return what it returned or raised.
+
+    A future cannot carry everything that can be raised: a StopIteration would never arrive.
+    """
+    try:
+        return function(dispatch), None
+    except BaseException as error:  # noqa: BLE001 - it is raised again on the loop
+        return None, error
+
+
+async def _until_done(running: asyncio.Future[Any]) -> None:
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            continue  # told already; a worker that must not wait leaves the process
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the application's code once more
+        return "<no message: its __str__ failed>"

@@ -11,15 +11,17 @@ interval backs everything.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from pgmailbox.backoff import persistently
+from pgmailbox.backoff import is_from_database, pause, persistently
 from pgmailbox.config import as_timedelta
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
     from pgmailbox.config import MailboxConfig
@@ -28,13 +30,20 @@ if TYPE_CHECKING:
 
     Rows = Sequence[tuple[Any, ...]]
 
+T = TypeVar("T")
+
 _log: Final = get_logger("worker")
 _FIRST_PAUSE: Final = 0.005
 _HORIZON: Final = 0.05
+_USELESS_PAUSE: Final = 0.02
+"""Pause after a claim of which nothing can be run here, so that putting back does not spin."""
 
 
 class Fetcher:
-    """Claims until stopped; hands rows to ``deliver`` with the moment the claim was sent."""
+    """Claims until stopped; hands rows to ``deliver`` with the moment the claim was sent.
+
+    ``deliver`` says whether any of them can be run here.
+    """
 
     def __init__(  # noqa: PLR0913 - it is given what it speaks to
         self,
@@ -44,7 +53,7 @@ class Fetcher:
         *,
         config: MailboxConfig,
         room: Callable[[int], int],
-        deliver: Callable[[Rows, float], None],
+        deliver: Callable[[Rows, float], bool],
     ) -> None:
         self._store = store
         self._functions = functions
@@ -53,7 +62,7 @@ class Fetcher:
         self._room = room
         self._deliver = deliver
         self._poll = config.seconds("poll_interval")
-        self._stopped = False
+        self._stopping = asyncio.Event()
         self._pause = _FIRST_PAUSE
         self._pace = Pace()
         self.is_idle = False
@@ -61,7 +70,7 @@ class Fetcher:
 
     def stop(self) -> None:
         """Claim nothing more; `run` ends after the claim that may be on its way."""
-        self._stopped = True
+        self._stopping.set()
         self._bell.ring()
 
     def finished_one(self) -> None:
@@ -77,39 +86,60 @@ class Fetcher:
 
     async def run(self) -> None:
         """Claim until stopped."""
-        while not self._stopped:
-            room = self._room(min(self._pace.expected(_HORIZON), self._config.prefetch))
-            if room <= 0:
-                await self._bell.heard(None)
-            elif await self._claim(room):
-                self._pause = _FIRST_PAUSE
-            else:
-                await self._sleep()
+        while not self._stopping.is_set():
+            try:
+                await self._step()
+            except Exception:
+                if not self._stopping.is_set():
+                    raise
+                return  # the database was away; nobody waits for it any longer
+
+    async def _step(self) -> None:
+        room = self._room(min(self._pace.expected(_HORIZON), self._config.prefetch))
+        if room <= 0:
+            await self._bell.heard(None)
+        elif await self._claim(room):
+            self._pause = _FIRST_PAUSE
+        else:
+            await self._sleep()
 
     async def _claim(self, room: int) -> bool:
-        sent = time.monotonic()
+        sent = 0.0
         call = self._functions.claim(
             self._config.consumer_id,
             lease=as_timedelta("lease", self._config.lease),
             max_dispatches=room,
             queues=self._config.queues,
         )
-        rows = await persistently(lambda: self._store.run(call), log=_log, what="claim")
+
+        async def claim() -> Rows:
+            nonlocal sent
+            sent = time.monotonic()
+            return await self._store.run(call)
+
+        rows = await self._persistently(claim, "claim")
         self.is_idle = not rows
-        if rows:
-            self._deliver(rows, sent)
+        if rows and not self._deliver(rows, sent):
+            await pause(_USELESS_PAUSE, until=self._stopping)
         return bool(rows)
 
     async def _sleep(self) -> None:
         first_time = self._pause == _FIRST_PAUSE
         call = self._functions.await_work(self._config.consumer_id, self._config.queues)
-        due = await persistently(lambda: self._store.run(call), log=_log, what="await_work")
+        due = await self._persistently(lambda: self._store.run(call), "await_work")
         self._pause = min(self._pause * 4, self._poll)
         if first_time:
             return  # look once more: something may have come before producers knew
-        within = self._pause if due is None else min(self._pause, max(due.total_seconds(), 0.0))
+        within = self._pause
+        if due is not None and due > timedelta(0):  # what is overdue was not to be had just now
+            within = min(within, due.total_seconds())
         if await self._bell.heard(within):
             self._pause = _FIRST_PAUSE * 4
+
+    async def _persistently(self, operation: Callable[[], Awaitable[T]], what: str) -> T:
+        return await persistently(
+            operation, log=_log, what=what, on=is_from_database, until=self._stopping
+        )
 
 
 class Pace:

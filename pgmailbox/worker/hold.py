@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
     from uuid import UUID
 
+    from pgmailbox.worker.verdicts import Verdict
+
 
 class LetGo(Enum):
     """Why a handler is cancelled."""
@@ -56,7 +58,7 @@ class HeldDispatch(Dispatch):
         try:
             yield
         finally:
-            self.hold.suspended = False
+            self.hold.resume()
 
 
 @dataclass(slots=True, eq=False)
@@ -73,11 +75,15 @@ class Hold:
     deadline: float
     """When the lease lapses at the earliest, by this process's monotonic clock."""
     keeper: Renews
-    suspended: bool = False
+    since: float = field(default_factory=time.monotonic)
+    suspensions: int = 0
     let_go: LetGo | None = None
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Verdict] | None = None
+    """Its handler, while that runs."""
     cancelled: bool = False
     """Whether the handler has been told to end."""
+    settling: bool = False
+    """Whether a verdict is on its way: from then on nothing else happens to it."""
 
     def held_dispatch(self) -> HeldDispatch:
         """Return the dispatch for the handler."""
@@ -89,21 +95,34 @@ class Hold:
         self.cancelled = True
 
     def cancel(self, why: LetGo) -> None:
-        """Tell the handler to end. The first reason stands; may be called from the loop only."""
-        if self.let_go is None:
+        """Tell the handler to end. The first reason stands; may be called from the loop only.
+
+        It is cancelled once, so that it may clean up in peace, and once more when the worker stops.
+        """
+        first = self.let_go is None
+        if first:
             self.let_go = why
         self.tell()
-        if self.task is not None:
+        if self.task is not None and (first or why is LetGo.STOPPED):
             self.task.cancel()
 
-    def has_lapsed(self) -> bool:
-        """Whether the lease may have lapsed by now."""
-        return time.monotonic() >= self.deadline
+    @property
+    def suspended(self) -> bool:
+        """Whether renewals are for the longer lease."""
+        return self.suspensions > 0
 
     async def suspend(self) -> None:
-        """Take the longer lease, now and at every renewal."""
-        self.suspended = True
-        await self.keeper.renew([self])
+        """Take the longer lease, now and at every renewal until `resume`."""
+        self.suspensions += 1
+        try:
+            await self.keeper.renew([self])
+        except BaseException:
+            self.resume()
+            raise
+
+    def resume(self) -> None:
+        """Take the ordinary lease again, at the next renewal."""
+        self.suspensions -= 1
 
 
 class Renews:

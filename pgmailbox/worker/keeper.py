@@ -1,6 +1,9 @@
 """Keeps the leases of what this process holds, and gives up what it could not keep.
 
-All leases are renewed in one call. A dispatch that is missing in the answer is no longer ours.
+All leases are renewed in one call. A dispatch that is missing in the answer is no longer ours; one
+that the answer calls interrupted is kept until its handler has ended. A notification that says so
+is only the reason to ask at once: what it says is not believed.
+
 While the database does not answer, holds are given up by this process's own monotonic clock
 *before* their leases can lapse on the server, so that two handlers never run for one dispatch.
 """
@@ -11,9 +14,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from pgmailbox.backoff import TRANSIENT
+from pgmailbox.backoff import first_line, is_from_database
 from pgmailbox.config import as_timedelta
 from pgmailbox.telemetry import get_logger
+from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.hold import LetGo, Renews
 
 if TYPE_CHECKING:
@@ -29,9 +33,12 @@ _log: Final = get_logger("worker")
 # from before we sent it, so the margin is for the time that a cancelled handler takes to end.
 _MARGIN: Final = 0.1
 
+# Seconds that a renewal may take at least before its connection is given up.
+_PATIENCE: Final = 5.0
+
 
 class Keeper(Renews):
-    """Renews leases until cancelled."""
+    """Renews leases until cancelled; says to ``let_go`` what is lost or interrupted."""
 
     def __init__(
         self,
@@ -40,18 +47,19 @@ class Keeper(Renews):
         holds: Holds,
         *,
         config: MailboxConfig,
-        on_lost: Callable[[Hold], None],
+        let_go: Callable[[Hold, LetGo], None],
     ) -> None:
         self._store = store
         self._functions = functions
         self._holds = holds
-        self._on_lost = on_lost
+        self._say_let_go = let_go
         self._leases = {
             suspended: as_timedelta("lease", lease)
             for suspended, lease in ((False, config.lease), (True, config.suspended_lease))
         }
         shortest = min(lease.total_seconds() for lease in self._leases.values())
         self._interval = min(config.seconds("lease_renewal_interval"), shortest / 3)
+        self._bell = Bell()
 
     def deadline(self, since: float, *, suspended: bool = False) -> float:
         """Return when a lease taken at ``since`` (monotonic) has to be given up."""
@@ -63,48 +71,71 @@ class Keeper(Renews):
             tasks.create_task(self._renew_forever())
             tasks.create_task(self._watch_forever())
 
+    def renew_soon(self) -> None:
+        """Renew now, because something may have happened to what is held."""
+        self._bell.ring()
+
     async def renew(self, holds: Iterable[Hold]) -> None:
         """Renew these now. Raises psycopg's error when the database cannot be reached."""
-        for suspended, lease in self._leases.items():
-            mine = [h for h in holds if h.suspended is suspended and h.let_go is not LetGo.LOST]
-            if not mine:
+        ours = [hold for hold in holds if _is_ours(hold)]
+        for suspended in self._leases:
+            mine = [hold for hold in ours if hold.suspended is suspended]
+            if mine:
+                await self._renew(mine, suspended=suspended)
+
+    async def _renew(self, holds: list[Hold], *, suspended: bool) -> None:
+        since = time.monotonic()
+        call = self._functions.renew_leases(
+            [hold.dispatch_id for hold in holds],
+            [hold.claim_token for hold in holds],
+            self._leases[suspended],
+        )
+        # one connection gone silent must not cost the leases: there is time for a second try
+        held = await self._store.run(call, patience=max(self._interval, _PATIENCE))
+        for hold in filter(_is_ours, holds):
+            interrupted = held.get(hold.dispatch_id)
+            if interrupted is None:
+                self._let_go(hold, LetGo.LOST, "renewal refused")
                 continue
-            since = time.monotonic()
-            call = self._functions.extend_leases(
-                [h.dispatch_id for h in mine], [h.claim_token for h in mine], lease
-            )
-            answer = await self._store.run(call)
-            held = set(answer)
-            for hold in mine:
-                if hold.dispatch_id in held:
-                    hold.deadline = self.deadline(since, suspended=suspended)
-                elif self._holds.get(hold.dispatch_id) is hold:
-                    self._lose(hold, "renewal refused")
+            hold.deadline = self.deadline(since, suspended=suspended)
+            if interrupted and hold.let_go is None:
+                self._let_go(hold, LetGo.INTERRUPTED, "thread interrupted")
 
     async def _renew_forever(self) -> None:
         pause = self._interval
         while True:
-            await asyncio.sleep(pause)
+            await self._bell.heard(pause)
             pause = self._interval
             try:
-                await self.renew(list(self._holds))
-            except TRANSIENT as error:
+                await self.renew(self._holds)
+            except Exception as error:
+                if not is_from_database(error):
+                    raise
                 pause = min(self._interval / 4, 1.0)
-                _log.warning("lease.unrenewed", holds=len(self._holds), error=str(error))
+                _log.warning("lease.unrenewed", holds=len(self._holds), error=first_line(error))
 
     async def _watch_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._interval / 4)
-            for hold in self._holds:
-                if hold.has_lapsed() and hold.let_go is not LetGo.LOST:
-                    self._lose(hold, "not renewed in time")
+            now = time.monotonic()
+            ours = [hold for hold in self._holds if _is_ours(hold)]
+            for hold in ours:
+                if now >= hold.deadline:
+                    self._let_go(hold, LetGo.LOST, "not renewed in time")
+            # whatever is claimed meanwhile has its deadline later than this
+            left = [hold.deadline - now for hold in ours if now < hold.deadline]
+            await asyncio.sleep(min([*left, self._interval]))
 
-    def _lose(self, hold: Hold, why: str) -> None:
+    def _let_go(self, hold: Hold, why: LetGo, evidence: str) -> None:
         _log.warning(
-            "lease.lost",
+            "lease.lost" if why is LetGo.LOST else "dispatch.interrupted",
             dispatch_id=str(hold.dispatch_id),
             thread_id=hold.thread_id,
             kind=hold.kind,
-            why=why,
+            why=evidence,
         )
-        self._on_lost(hold)
+        self._say_let_go(hold, why)
+
+
+def _is_ours(hold: Hold) -> bool:
+    """Tell whether a hold has to be kept: not lost, and nothing on its way that settles it."""
+    return hold.let_go is not LetGo.LOST and not hold.settling

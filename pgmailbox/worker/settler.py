@@ -2,7 +2,9 @@
 
 While one batch is on its way the next one gathers: a lone dispatch is settled at once, a busy
 worker settles many in one call. A batch whose connection broke is sent again: a settle that had
-been carried out after all is refused the second time, and that is as good as done.
+been carried out after all is refused the second time, and that is as good as done. A batch that the
+database does not accept is sent one by one, so that what is wrong with one dispatch (a result that
+cannot be stored, say) is settled as its own failure and costs the others nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
-import psycopg
-
-from pgmailbox.backoff import persistently
-from pgmailbox.errors import PgMailboxError
+from pgmailbox.backoff import is_from_database, persistently
+from pgmailbox.errors import Refused
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede, plainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from pgmailbox.worker.hold import Hold
     from pgmailbox.worker.verdicts import Verdict
 
+    Batch = list[tuple[Hold, Verdict]]
+
+T = TypeVar("T")
+
 _log: Final = get_logger("worker")
 _MOST: Final = 500
+_TRIES: Final = 3
+"""How often one dispatch is sent that the database does not accept, though it is there."""
 
 
 class Settler:
@@ -40,7 +46,7 @@ class Settler:
         self._store = store
         self._functions = functions
         self._on_settled = on_settled
-        self._waiting: list[tuple[Hold, Verdict]] = []
+        self._waiting: Batch = []
         self._news = asyncio.Event()
         self._closed = False
 
@@ -66,16 +72,16 @@ class Settler:
                 batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
                 await self._settle(batch)
 
-    async def _settle(self, batch: list[tuple[Hold, Verdict]]) -> None:
+    async def _settle(self, batch: Batch) -> None:
         try:
             await self._record_timeouts(batch)
-            for call, holds in self._calls(batch):
-                await self._send(call, holds)
+            for group in _alike(batch):
+                await self._send(group)
         finally:
             for hold, _ in batch:
                 self._on_settled(hold)
 
-    async def _record_timeouts(self, batch: Iterable[tuple[Hold, Verdict]]) -> None:
+    async def _record_timeouts(self, batch: Batch) -> None:
         """Put on record that the attempt timed out; it stays where the nack dead-letters it."""
         for hold, verdict in batch:
             if isinstance(verdict, Nack | Dead) and verdict.timed_out:
@@ -86,56 +92,73 @@ class Settler:
                     termination="timeout",
                     error=verdict.error,
                 )
-                with suppress(PgMailboxError, psycopg.Error):  # the settle itself will say so
-                    await self._store.run(call)
+                with suppress(Refused):  # the settle itself will say so
+                    await self._persistently(call)
 
-    async def _send(self, call: Call[list[UUID]], holds: list[Hold]) -> None:
+    async def _send(self, group: Batch, tries: int = 1) -> None:
+        """Settle verdicts that are alike with one call."""
         try:
-            settled = set(
-                await persistently(lambda: self._store.run(call), log=_log, what="settle")
-            )
-        except psycopg.Error as error:
-            # Not the database being away, so it would fail again: the leases will lapse, and the
-            # dispatches run again elsewhere.
-            _log.exception("settle.failed", dispatches=len(holds), error=str(error))
+            settled = await self._persistently(self._call_for(group))
+        except Exception as error:
+            if not is_from_database(error):
+                raise
+            await self._send_otherwise(group, error, tries)
             return
-        for hold in holds:
+        for hold, verdict in group:
             if hold.dispatch_id not in settled:
-                _log.warning(
-                    "claim.lost", dispatch_id=str(hold.dispatch_id), thread_id=hold.thread_id
-                )
+                self._say("claim.lost", hold, verdict=type(verdict).__name__.lower())
 
-    def _calls(
-        self, batch: Iterable[tuple[Hold, Verdict]]
-    ) -> Iterable[tuple[Call[list[UUID]], list[Hold]]]:
-        alike: defaultdict[Hashable, list[tuple[Hold, Verdict]]] = defaultdict(list)
-        for hold, verdict in batch:
-            alike[_likeness(hold, verdict)].append((hold, verdict))
-        for group in alike.values():
-            holds = [hold for hold, _ in group]
-            for call in self._calls_for(group):
-                yield call, holds
+    async def _send_otherwise(self, group: Batch, error: Exception, tries: int) -> None:
+        """Settle what the database did not accept as it was sent."""
+        if len(group) > 1:
+            for one in group:
+                await self._send([one])
+            return
+        hold, verdict = group[0]
+        other = plainer(verdict, error)
+        if tries < _TRIES:
+            await asyncio.sleep(0.05 * 2**tries)
+            await self._send(group, tries + 1)
+        elif other is not None:
+            await self._send([(hold, other)])
+        else:  # its lease will lapse, and it runs again elsewhere
+            self._say("settle.failed", hold, error=str(error))
 
-    def _calls_for(self, group: list[tuple[Hold, Verdict]]) -> Iterable[Call[list[UUID]]]:
+    async def _persistently(self, call: Call[T]) -> T:
+        return await persistently(lambda: self._store.run(call), log=_log, what="settle")
+
+    def _say(self, event: str, hold: Hold, **context: str) -> None:
+        _log.warning(event, dispatch_id=str(hold.dispatch_id), thread_id=hold.thread_id, **context)
+
+    def _call_for(self, group: Batch) -> Call[list[UUID]]:
         ids = [hold.dispatch_id for hold, _ in group]
         tokens = [hold.claim_token for hold, _ in group]
         f = self._functions
-        match group[0][1]:
+        verdict = group[0][1]
+        match verdict:
             case Ack():
                 responses = [v.response for _, v in group if isinstance(v, Ack)]
-                yield f.ack_many(ids, tokens, responses)
+                return f.ack_many(ids, tokens, responses)
             case Nack(delay=delay):
                 errors = [v.error for _, v in group if isinstance(v, Nack)]
-                yield f.nack_many(ids, tokens, errors, delay)
+                return f.nack_many(ids, tokens, errors, delay)
             case Dead():
                 errors = [v.error for _, v in group if isinstance(v, Dead)]
-                yield f.dead_letter_many(ids, tokens, errors)
+                return f.dead_letter_many(ids, tokens, errors)
             case Release(delay=delay):
-                yield f.release_many(ids, tokens, delay)
+                return f.release_many(ids, tokens, delay)
             case Supersede(reason=reason):
-                yield f.supersede_claimed(ids[0], tokens[0], reason)
+                return f.supersede_claimed(ids[0], tokens[0], reason)
             case Drop():
-                return
+                raise AssertionError("a drop writes nothing")
+        assert_never(verdict)
+
+
+def _alike(batch: Batch) -> Iterable[Batch]:
+    groups: defaultdict[Hashable, Batch] = defaultdict(list)
+    for hold, verdict in batch:
+        groups[_likeness(hold, verdict)].append((hold, verdict))
+    return groups.values()
 
 
 def _likeness(hold: Hold, verdict: Verdict) -> Hashable:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from psycopg.types.json import Jsonb
+
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Consumed; ``response`` is what the handler returned."""
+    """Consumed; ``response`` is what the handler returned, None for nothing."""
 
-    response: object = None
+    response: Jsonb | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class Nack:
     """Failed; again after the delay, or dead letter."""
 
     error: str
-    delay: timedelta
+    delay: timedelta | None = None
+    """None for the database's own backoff."""
     timed_out: bool = False
 
 
@@ -53,3 +56,17 @@ class Drop:
 
 
 Verdict = Ack | Nack | Dead | Release | Supersede | Drop
+
+
+def plainer(verdict: Verdict, error: Exception) -> Verdict | None:
+    """Return what to settle instead of a verdict that the database does not accept, if anything.
+
+    A result that cannot be stored makes a failed attempt; an error text that cannot, plain ASCII.
+    """
+    match verdict:
+        case Ack(response=response) if response is not None:
+            return Nack(f"the result cannot be stored: {error}")
+        case Nack(error=text) | Dead(error=text) if not text.isascii():
+            return replace(verdict, error=text.encode("ascii", "backslashreplace").decode())
+        case _:
+            return None

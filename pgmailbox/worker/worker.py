@@ -11,6 +11,7 @@ running handlers finish, `stop` cancels them; both give back what has not starte
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
-from pgmailbox.worker.execution import Execution
+from pgmailbox.worker.execution import Execution, verdict_of
 from pgmailbox.worker.fetcher import Fetcher
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.keeper import Keeper
+from pgmailbox.worker.limits import Limit
 from pgmailbox.worker.settler import Settler
-from pgmailbox.worker.verdicts import Drop, Release, Supersede
+from pgmailbox.worker.verdicts import Nack, Release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 
 _log: Final = get_logger("worker")
 _UNHANDLED_DELAY: Final = timedelta(seconds=5)
-_OVER_LIMIT_DELAY: Final = timedelta(seconds=1)
+_BUFFER_SECONDS: Final = 1.0
+"""How long a dispatch may wait here for a handler to be free, before it is given back."""
+_QUIT_TIMEOUT: Final = 1.0
+"""How long handlers that are cancelled in an abort have for their clean-up."""
 _ID, _THREAD, _KIND, _TOKEN, _ATTEMPTS = (
     DISPATCH_COLUMNS.index(name)
     for name in ("dispatch_id", "thread_id", "kind", "claim_token", "attempt_count")
@@ -45,7 +50,7 @@ _ID, _THREAD, _KIND, _TOKEN, _ATTEMPTS = (
 
 
 class Worker:
-    """Runs the handlers of one mailbox in this process."""
+    """Runs the handlers of one mailbox in this process. Made for one run."""
 
     def __init__(
         self, store: Store, functions: Functions, handlers: Handlers, config: MailboxConfig
@@ -54,8 +59,8 @@ class Worker:
         self._config = config
         self._holds = Holds()
         self._buffer: deque[Hold] = deque()
-        self._running: set[asyncio.Task[None]] = set()
-        self._busy: Counter[str] = Counter()
+        self._running: set[asyncio.Task[Verdict]] = set()
+        self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
         self._draining = False
         self._threads = ThreadPoolExecutor(
@@ -63,7 +68,7 @@ class Worker:
         )
         self._bell = Bell()
         self._settler = Settler(store, functions, on_settled=self._settled)
-        self._keeper = Keeper(store, functions, self._holds, config=config, on_lost=self._lost)
+        self._keeper = Keeper(store, functions, self._holds, config=config, let_go=self._let_go)
         self._fetcher = Fetcher(
             store, functions, self._bell, config=config, room=self._room, deliver=self._receive
         )
@@ -84,34 +89,37 @@ class Worker:
         """Look for work now."""
         self._bell.ring()
 
-    def interrupt(self, dispatch_id: UUID) -> None:
-        """Cancel the handler of an interrupted dispatch, if it runs here."""
-        hold = self._holds.get(dispatch_id)
-        if hold is not None:
-            self._let_go(hold, LetGo.INTERRUPTED, Supersede(LetGo.INTERRUPTED.value))
+    def look_after(self, dispatch_id: UUID) -> None:
+        """Ask the database now whether a dispatch was interrupted, if it is held here."""
+        if self._holds.get(dispatch_id) is not None:
+            self._keeper.renew_soon()
 
     async def run(self) -> None:
-        """Work until drained or stopped; cancel only after `stop`."""
-        keeping = asyncio.create_task(self._keeper.run(), name="pgmailbox-keeper")
-        settling = asyncio.create_task(self._settler.run(), name="pgmailbox-settler")
+        """Work until drained or stopped. A part that fails ends all of it, and is raised.
+
+        Cancelled, it gives nothing back: handlers are cancelled, and leases lapse.
+        """
         try:
-            await self._fetcher.run()
-            while self._running:
-                await asyncio.wait(self._running)
-            self._settler.close()
-            await settling
+            async with asyncio.TaskGroup() as parts:
+                keeping = parts.create_task(self._keeper.run(), name="pgmailbox-keeper")
+                tidying = parts.create_task(self._tidy_forever(), name="pgmailbox-tidier")
+                settling = parts.create_task(self._settler.run(), name="pgmailbox-settler")
+                await self._fetcher.run()
+                while self._running:
+                    await asyncio.wait(self._running)
+                self._settler.close()
+                await settling
+                keeping.cancel()
+                tidying.cancel()
         finally:
-            for task in (keeping, settling):
-                task.cancel()
-            await asyncio.gather(keeping, settling, return_exceptions=True)
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            await self._quit()
 
     def drain(self) -> None:
         """Claim nothing more and give back what has not started; what runs, runs on."""
         self._draining = True
         self._fetcher.stop()
         while self._buffer:
-            self._settler.put(self._buffer.popleft(), Release())
+            self._settle(self._buffer.popleft(), Release())
 
     def stop(self) -> None:
         """Drain, and cancel the handlers that still run; their dispatches are released.
@@ -129,13 +137,26 @@ class Worker:
             hold.dispatch_id for hold in self._holds if hold.cancelled and hold.task is not None
         ]
 
+    async def _quit(self) -> None:
+        """Leave no handler behind, as far as they let themselves be stopped."""
+        self._draining = True
+        for hold in self._holds:
+            hold.cancel(LetGo.STOPPED)
+        if self._running:
+            await asyncio.wait(self._running, timeout=_QUIT_TIMEOUT)
+        for dispatch_id in self.unstoppable:
+            _log.warning("handler.left_running", dispatch_id=str(dispatch_id))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     # --- from claim to handler ------------------------------------------------------------
 
     def _room(self, ahead: int) -> int:
         return self._config.concurrency + ahead - len(self._running) - len(self._buffer)
 
-    def _receive(self, rows: Sequence[tuple[Any, ...]], sent: float) -> None:
+    def _receive(self, rows: Sequence[tuple[Any, ...]], sent: float) -> bool:
+        """Take what was claimed; returns whether any of it can be run here."""
         deadline = self._keeper.deadline(sent)
+        before = len(self._buffer) + len(self._running)
         for row in rows:
             hold = Hold(
                 row=row,
@@ -150,68 +171,80 @@ class Worker:
             self._holds.add(hold)
             self._admit(hold)
         self._start_waiting()
+        return len(self._buffer) + len(self._running) > before
 
     def _admit(self, hold: Hold) -> None:
         """Take a dispatch into the buffer, unless it cannot be run here."""
         if self._draining:
-            self._settler.put(hold, Release())
+            self._settle(hold, Release())
         elif self._handlers.get(hold.kind) is None:
             self._warn_unhandled(hold)
-            self._settler.put(hold, Release(_UNHANDLED_DELAY))
+            self._settle(hold, Release(_UNHANDLED_DELAY))
         else:
             self._buffer.append(hold)
 
     def _start_waiting(self) -> None:
         """Start what is in the buffer, as far as there is room; keep the order of the rest."""
         waiting: deque[Hold] = deque()
+        ahead: Counter[str] = Counter()
         while self._buffer and len(self._running) < self._config.concurrency:
             hold = self._buffer.popleft()
             handler = self._handlers.get(hold.kind)
-            if handler is None or hold.let_go is not None:
+            if handler is None:
+                self._settle(hold, Release(_UNHANDLED_DELAY))
                 continue
-            if handler.concurrency is None or self._busy[hold.kind] < handler.concurrency:
+            limit = self._limit(handler)
+            if limit.has_room:
                 self._start(hold, handler)
-            elif sum(other.kind == hold.kind for other in waiting) < handler.concurrency:
+            elif ahead[hold.kind] < limit.may_wait:
+                ahead[hold.kind] += 1
                 waiting.append(hold)
             else:
-                self._settler.put(hold, Release(_OVER_LIMIT_DELAY))
+                self._settle(hold, Release(limit.delay))
         self._buffer.extendleft(reversed(waiting))
 
+    def _limit(self, handler: Handler) -> Limit:
+        if handler.kind not in self._limits:
+            self._limits[handler.kind] = Limit(handler)
+        return self._limits[handler.kind]
+
     def _start(self, hold: Hold, handler: Handler) -> None:
-        self._busy[hold.kind] += 1
-        task = asyncio.create_task(self._execute(hold, handler))
-        hold.task = task
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _execute(self, hold: Hold, handler: Handler) -> None:
+        self._limit(handler).begin(hold)
         execution = Execution(hold, handler, config=self._config, threads=self._threads)
-        try:
-            verdict = await execution.run()
-        finally:
-            hold.task = None
-            self._busy[hold.kind] -= 1
-        self._ended(hold, verdict)
+        hold.task = asyncio.create_task(execution.run())
+        self._running.add(hold.task)
+        hold.task.add_done_callback(lambda task: self._ended(hold, task))
 
-    def _ended(self, hold: Hold, verdict: Verdict) -> None:
-        self._settler.put(hold, verdict)
-        task = asyncio.current_task()
-        if task is not None:
-            self._running.discard(task)
+    def _ended(self, hold: Hold, task: asyncio.Task[Verdict]) -> None:
+        # a callback, for a task that is cancelled before its first step never gets to say anything
+        hold.task = None
+        self._running.discard(task)
+        self._limits[hold.kind].end(hold)
+        self._settle(hold, _verdict_of(hold, task))
         if not self._draining:
             self._start_waiting()
         self._fetcher.finished_one()
 
+    async def _tidy_forever(self) -> None:
+        """Give back what has waited too long behind handlers that turned out to be slow."""
+        while True:
+            await asyncio.sleep(_BUFFER_SECONDS / 2)
+            oldest = time.monotonic() - _BUFFER_SECONDS
+            for hold in [hold for hold in self._buffer if hold.since < oldest]:
+                self._buffer.remove(hold)
+                self._settle(hold, Release())
+
     # --- letting go -----------------------------------------------------------------------
 
-    def _lost(self, hold: Hold) -> None:
-        self._let_go(hold, LetGo.LOST, Drop())
-
-    def _let_go(self, hold: Hold, why: LetGo, if_not_started: Verdict) -> None:
+    def _let_go(self, hold: Hold, why: LetGo) -> None:
         hold.cancel(why)
         if hold in self._buffer:
             self._buffer.remove(hold)
-            self._settler.put(hold, if_not_started)
+            self._settle(hold, verdict_of(why))
+
+    def _settle(self, hold: Hold, verdict: Verdict) -> None:
+        hold.settling = True
+        self._settler.put(hold, verdict)
 
     def _settled(self, hold: Hold) -> None:
         self._holds.drop(hold)
@@ -226,3 +259,11 @@ class Worker:
                 handled=self._handlers.kinds,
                 hint="dispatches of this kind are put back for workers that handle it",
             )
+
+
+def _verdict_of(hold: Hold, task: asyncio.Task[Verdict]) -> Verdict:
+    """Return what a handler's task has ended in, whatever that is."""
+    if not task.cancelled():
+        error = task.exception()
+        return task.result() if error is None else Nack(f"{type(error).__name__}")
+    return Release() if hold.let_go is None else verdict_of(hold.let_go)

@@ -1,0 +1,110 @@
+"""What workers of the tests do: each is an application, given its mailbox and its database.
+
+Handlers tell what they did in a table of the application's, ``ledger``, over its own connections:
+what the tests conclude does not rest on the queue's own tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg_pool import AsyncConnectionPool
+
+from tests.sessions import rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import psycopg
+
+    from pgmailbox import HeldDispatch, Mailbox
+
+_TABLE: Final = """
+    create table if not exists ledger (
+        entry bigint generated always as identity,
+        dispatch_id uuid not null,
+        claim_token uuid not null,
+        thread_id text,
+        number int,
+        attempt int not null,
+        worker text not null,
+        began timestamptz not null default clock_timestamp(),
+        ended timestamptz,
+        how text
+    )"""
+_BEGIN: Final = """
+    insert into ledger (dispatch_id, claim_token, thread_id, number, attempt, worker)
+    values (%s, %s, %s, %s, %s, %s)
+    returning entry"""
+_END: Final = "update ledger set ended = clock_timestamp(), how = %s where entry = %s"
+
+
+def make_ledger(connection: psycopg.Connection[Any]) -> None:
+    """Make the table that the applications write to."""
+    connection.execute(_TABLE)
+
+
+def entries(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
+    """Return what the handlers wrote, in the order in which they began."""
+    return rows(connection, "select * from ledger order by began, entry")
+
+
+class Ledger:
+    """Writes down what one application's handlers do."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], worker: str) -> None:
+        self._pool = pool
+        self._worker = worker
+
+    async def begin(self, dispatch: HeldDispatch) -> int:
+        """Note that a handler has begun; returns the entry."""
+        what = (
+            dispatch.dispatch_id,
+            dispatch.claim_token,
+            dispatch.thread_id,
+            dispatch.payload.get("n"),
+            dispatch.attempt,
+            self._worker,
+        )
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_BEGIN, what)
+            row = await cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+    async def end(self, entry: int, how: str = "returned") -> None:
+        """Note that it has ended."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_END, (how, entry))
+
+    async def sleep(self, dispatch: HeldDispatch, seconds: float) -> None:
+        """Be a handler that takes so long, and notes how it ended."""
+        entry = await self.begin(dispatch)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            await self.end(entry, "cancelled")
+            raise
+        await self.end(entry)
+
+
+@asynccontextmanager
+async def _ledger(mailbox: Mailbox, dsn: str) -> AsyncGenerator[Ledger]:
+    async with AsyncConnectionPool(
+        dsn, min_size=1, max_size=6, kwargs={"autocommit": True}, open=False
+    ) as pool:
+        yield Ledger(pool, mailbox.config.consumer_id)
+
+
+@asynccontextmanager
+async def bookkeeper(mailbox: Mailbox, dsn: str) -> AsyncGenerator[None]:
+    """Handle ``default``: an entry when it begins and when it ends, ``seconds`` later."""
+    async with _ledger(mailbox, dsn) as ledger:
+
+        @mailbox.handler("default")
+        async def write(dispatch: HeldDispatch) -> None:
+            await ledger.sleep(dispatch, dispatch.payload.get("seconds", 0))
+
+        yield

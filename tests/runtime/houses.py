@@ -1,0 +1,82 @@
+"""What tests do with mailboxes: start one, wait until dispatches are settled, look at them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tests.sessions import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from uuid import UUID
+
+    from pgmailbox import Dispatch, Lifecycle, LifecycleConfig, Mailbox
+
+_PAUSE: Final = 0.01
+
+
+class NewMailbox(Protocol):
+    """The fixture ``new_mailbox``."""
+
+    def __call__(
+        self,
+        target: Any = None,  # noqa: ANN401 - a DSN or a pool
+        *,
+        listen_dsn: str | None = None,
+        **config: Any,  # noqa: ANN401 - the fields of MailboxConfig
+    ) -> Mailbox: ...
+
+
+@asynccontextmanager
+async def running(
+    *mailboxes: Mailbox, config: LifecycleConfig | None = None
+) -> AsyncGenerator[Lifecycle]:
+    """Run workers; yields the first one's handle. All are shut down at the end."""
+    handles = [await mailbox.start_lifecycle_ready(config) for mailbox in mailboxes]
+    try:
+        yield handles[0]
+    finally:
+        await asyncio.gather(*(handle.shutdown() for handle in handles))
+
+
+async def load(mailbox: Mailbox, dispatch_id: UUID) -> Dispatch:
+    """Return a dispatch that exists."""
+    dispatch = await mailbox.load_dispatch(dispatch_id)
+    assert dispatch is not None
+    return dispatch
+
+
+async def until(predicate: Callable[[], Awaitable[object]], deadline: float = DEADLINE) -> None:
+    """Return once the coroutine function says something true; fail when it takes too long."""
+    end = time.monotonic() + deadline
+    while not await predicate():
+        assert time.monotonic() < end, f"not so within {deadline} s"
+        await asyncio.sleep(_PAUSE)
+
+
+async def until_status(
+    mailbox: Mailbox, dispatch: Dispatch, *statuses: str, deadline: float = DEADLINE
+) -> Dispatch:
+    """Return the dispatch once it has one of the statuses."""
+    found = dispatch
+
+    async def is_so() -> bool:
+        nonlocal found
+        found = await load(mailbox, dispatch.dispatch_id)
+        return found.status in statuses
+
+    await until(is_so, deadline)
+    return found
+
+
+async def until_drained(mailbox: Mailbox, deadline: float = DEADLINE) -> None:
+    """Return once nothing is queued or claimed any more."""
+
+    async def is_so() -> bool:
+        counts = await mailbox.count_dispatches_by_status()
+        return not any(c.dispatches for c in counts if c.status in {"queued", "claimed"})
+
+    await until(is_so, deadline)
