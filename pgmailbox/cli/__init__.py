@@ -13,6 +13,7 @@ from pgmailbox.cli.enqueue import enqueue_command
 from pgmailbox.cli.failures import guarded
 from pgmailbox.cli.gc import gc_command
 from pgmailbox.cli.migrate import migrate_command
+from pgmailbox.cli.parameters import teach
 from pgmailbox.cli.queue import queue_group
 from pgmailbox.cli.recover import recover_command
 from pgmailbox.cli.status import status_command
@@ -69,8 +70,7 @@ def root(context: click.Context, *, dsn: str | None, schema: str | None) -> None
     3 the database could not be reached.
     """
     context.obj = Database(dsn, schema)
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+    teach(context)
 
 
 for _command in (

@@ -17,14 +17,12 @@ from pgmailbox.store import EnqueueRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import NoReturn
 
     from pgmailbox.cli.connection import Session
     from pgmailbox.jsonlines import Line
 
     Item = tuple[Line, EnqueueRequest]
 
-NOTHING_DONE: Final = "Nothing was enqueued."
 _KEYS: Final = frozenset(field.name for field in fields(EnqueueRequest))
 
 
@@ -39,12 +37,14 @@ def enqueue_lines(
 
     Raises the refusal of the first line that is refused, with file and line in its message.
     """
-    done = 0
-    with session.connection.transaction():
-        for chunk in chunked(_items(lines, defaults, thread_field)):
-            _enqueue(session, chunk)
-            done += len(chunk)
-    return done
+    try:
+        with session.connection.transaction():
+            return sum(
+                _enqueue(session, chunk) for chunk in chunked(_items(lines, defaults, thread_field))
+            )
+    except Refused as refusal:
+        details = filter(None, (refusal.detail, "Nothing was enqueued."))
+        raise type(refusal)(refusal.message, detail="\n".join(details), hint=refusal.hint) from None
 
 
 def _items(
@@ -66,7 +66,6 @@ def _arguments(line: Line) -> dict[str, Any]:
         keys = ", ".join(sorted(_KEYS))
         raise InvalidArgument(
             f"{line.where}: unknown key {unknown[0]!r}",
-            detail=NOTHING_DONE,
             hint=f"The keys are {keys}; --thread-field makes the whole line the payload.",
         )
     return {
@@ -106,13 +105,14 @@ _READERS: Final[Mapping[str, tuple[Callable[[Any], object], str]]] = {
 }
 
 
-def _enqueue(session: Session, chunk: Sequence[Item]) -> None:
+def _enqueue(session: Session, chunk: Sequence[Item]) -> int:
     try:
         with session.connection.transaction():
             session.run(session.functions.enqueue_many([request for _, request in chunk]))
     except (Refused, psycopg.DataError) as refusal:
         _blame(session, chunk)
         raise refusal from None
+    return len(chunk)
 
 
 def _blame(session: Session, chunk: Sequence[Item]) -> None:
@@ -121,17 +121,9 @@ def _blame(session: Session, chunk: Sequence[Item]) -> None:
         try:
             session.run(session.functions.enqueue(request))
         except Refused as refusal:
-            _raise(line, type(refusal), refusal.message, refusal.detail, refusal.hint)
+            message, detail, hint = refusal.message, refusal.detail, refusal.hint
+            raise type(refusal)(f"{line.where}: {message}", detail=detail, hint=hint) from None
         except psycopg.DataError as error:
-            _raise(line, InvalidArgument, error.diag.message_primary or str(error))
-
-
-def _raise(
-    line: Line,
-    kind: type[Refused],
-    message: str,
-    detail: str | None = None,
-    hint: str | None = None,
-) -> NoReturn:
-    details = f"{detail}\n{NOTHING_DONE}" if detail else NOTHING_DONE
-    raise kind(f"{line.where}: {message}", detail=details, hint=hint)
+            told = error.diag
+            message = told.message_primary or str(error)
+            raise InvalidArgument(f"{line.where}: {message}", detail=told.message_detail) from None

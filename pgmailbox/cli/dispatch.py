@@ -18,7 +18,7 @@ from pgmailbox.cli.output import (
     show_json,
     show_table,
 )
-from pgmailbox.cli.parameters import dispatch_argument, statuses_option
+from pgmailbox.cli.parameters import dispatch_argument, statuses_option, teach
 from pgmailbox.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from pgmailbox.models import Dispatch
 
 
-@click.group("dispatch")
-def dispatch_group() -> None:
+@click.group("dispatch", invoke_without_command=True)
+@click.pass_context
+def dispatch_group(context: click.Context) -> None:
     """Look at dispatches: which there are, what became of one, and why one does not run.
 
     \b
@@ -38,6 +39,7 @@ def dispatch_group() -> None:
         pgmailbox dispatch list --status dead_letter
         pgmailbox dispatch retry --dead --queue mail
     """
+    teach(context)
 
 
 # --- looking ------------------------------------------------------------------------------

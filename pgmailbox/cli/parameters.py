@@ -1,4 +1,4 @@
-"""Options and arguments that several commands have."""
+"""Options and arguments that several commands have, and what a group says when asked nothing."""
 
 from __future__ import annotations
 
@@ -22,3 +22,9 @@ statuses_option: Decorator = click.option(
     type=click.Choice([status.value for status in DispatchStatus]),
     help="Only those in this status; repeatable.",
 )
+
+
+def teach(context: click.Context) -> None:
+    """Print a group's help when no command of it was named."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

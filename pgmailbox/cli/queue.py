@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from pgmailbox.cli.connection import with_database
+from pgmailbox.cli.parameters import teach
 
 if TYPE_CHECKING:
     from pgmailbox.cli.connection import Database
 
 
-@click.group("queue")
-def queue_group() -> None:
+@click.group("queue", invoke_without_command=True)
+@click.pass_context
+def queue_group(context: click.Context) -> None:
     """Hold a queue and let it go, say around a deploy of what its handlers call.
 
     \b
@@ -21,6 +23,7 @@ def queue_group() -> None:
         pgmailbox queue pause mail
         pgmailbox queue resume mail
     """
+    teach(context)
 
 
 @queue_group.command("pause")

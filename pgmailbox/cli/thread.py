@@ -16,7 +16,7 @@ from pgmailbox.cli.output import (
     show_json,
     show_table,
 )
-from pgmailbox.cli.parameters import thread_argument
+from pgmailbox.cli.parameters import teach, thread_argument
 from pgmailbox.errors import NotFound
 
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 _LIVE: Final = ("queued", "claimed")
 
 
-@click.group("thread")
-def thread_group() -> None:
+@click.group("thread", invoke_without_command=True)
+@click.pass_context
+def thread_group(context: click.Context) -> None:
     """Look at a thread's lane, interrupt it, hold it and let it go.
 
     \b
     Example:
         pgmailbox thread show account-7
     """
+    teach(context)
 
 
 @thread_group.command("show")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from pgmailbox.demo import read_events, sample_path
+from tests.sessions import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Cli
+
+pytestmark = pytest.mark.slow
+
+LEFTOVERS = """
+    select nspname as name from pg_namespace where nspname like 'pgmailbox_demo%'
+    union all
+    select rolname from pg_roles where rolname like 'pgmailbox_demo%'
+"""
+
+
+def test_the_sample_has_what_it_says() -> None:
+    with sample_path().open("rb") as file:
+        events = read_events(file, source="sample")
+    assert len(events) == 300
+    assert len({event.thread_id for event in events}) == 20
+    assert sample_path().stat().st_size < 100_000
+
+
+def test_the_demo_plays_on_a_server_of_its_own(cli_on_nothing: Cli) -> None:
+    answer = cli_on_nothing("demo")
+    assert "killed worker-" in answer.out
+    assert "300 of 300 delivered on 20 threads: every thread in order" in answer.out
+    assert answer.out.count("15/15") == 20
+
+
+def test_the_demo_leaves_nothing_in_your_database(
+    cli_on_empty: Cli, empty_dsn: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    lines = ({"who": n % 5, "n": n} for n in range(40))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ["--file", path, "--thread-field", "who", "--json"]
+    document = cli_on_empty("demo", *arguments).document
+    assert document["ok"]
+    assert (document["expected"], document["delivered"]) == (40, 40)
+    assert document["killed"]["held"] > 0
+    assert sum(thread["retried"] for thread in document["threads"]) == document["killed"]["held"]
+    assert {thread["thread_id"] for thread in document["threads"]} == set("01234")
+    with psycopg.connect(empty_dsn) as connection:
+        assert rows(connection, LEFTOVERS) == []
+
+
+def test_what_is_kept_can_be_looked_at(cli_on_empty: Cli, empty_dsn: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"thread_id": "only", "payload": [1]}\n')
+    cli_on_empty("demo", "--file", path, "--keep", "--workers", 1)
+    with psycopg.connect(empty_dsn) as connection:
+        kept = [row["name"] for row in rows(connection, LEFTOVERS)]
+        schema = next(name for name in kept if f"{name}_ledger" in kept)
+        status = cli_on_empty("--schema", schema, "dispatch", "list", "--json").document
+        assert [dispatch["payload"] for dispatch in status] == [[1]]
+        connection.execute(f"drop schema {schema} cascade".encode())
+        for rank in ("producer", "consumer", "operator", "observer"):
+            connection.execute(f"drop role {schema}_{rank}".encode())
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("{", "line 2: not JSON"),
+        ('{"payload": 1}', "line 2: there is no field 'thread_id'"),
+        ('{"thread_id": null}', "line 2: thread_id must be"),
+        ('{"thread_id": ["x"]}', "line 2: thread_id must be text"),
+        ("\xff", "line 2: not UTF-8"),
+    ],
+)
+def test_a_bad_line_is_named(cli_on_nothing: Cli, tmp_path: Path, line: str, named: str) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"thread_id": "t"}\n' + line.encode("latin-1") + b"\n")
+    assert named in cli_on_nothing("demo", "--file", path, code=2).err
+
+
+def test_an_empty_file_is_refused(cli_on_nothing: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n")
+    assert "no events" in cli_on_nothing("demo", "--file", path, code=2).err
+
+
+def test_keep_needs_a_dsn(cli_on_nothing: Cli) -> None:
+    assert "--keep needs --dsn" in cli_on_nothing("demo", "--keep", code=2).err
