@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -48,8 +48,9 @@ class MailboxConfig:
     """How a mailbox works. Raises `InvalidArgument` (PM005) for a value that makes no sense."""
 
     schema: str = "pgmailbox"
-    consumer_id: str = field(default_factory=new_consumer_id)
-    """Names this process in ``claimed_by`` and the view ``consumers``; unique among them."""
+    consumer_id: str = ""
+    """Names a mailbox in ``claimed_by`` and the view ``consumers``. Each must have its own, or one
+    passes for the other's life; left empty, each makes one, after a fork a new one."""
     queues: Sequence[str] = DEFAULT_QUEUES
     """The queues that workers claim from."""
     concurrency: int = 10
@@ -90,12 +91,15 @@ class MailboxConfig:
         for name, least in _COUNTS.items():
             if getattr(self, name) < least:
                 raise InvalidArgument(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not self.consumer_id:
-            raise InvalidArgument("consumer_id must not be empty")
 
     def seconds(self, name: str) -> float:
         """Return one of the durations in seconds."""
         return as_timedelta(name, getattr(self, name)).total_seconds()
+
+
+def named(config: MailboxConfig) -> MailboxConfig:
+    """Return the configuration with a consumer_id, its own or a new one."""
+    return config if config.consumer_id else replace(config, consumer_id=new_consumer_id())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

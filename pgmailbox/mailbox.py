@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
@@ -10,13 +11,13 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import PoolClosed
 
-from pgmailbox.config import LifecycleConfig, MailboxConfig
+from pgmailbox.config import LifecycleConfig, MailboxConfig, named
 from pgmailbox.errors import LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import Lifecycle, completed
 from pgmailbox.listener import Listener
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
-from pgmailbox.requests import as_requests, chunked
+from pgmailbox.requests import CHUNK, as_requests, chunked
 from pgmailbox.schema import check_schema_async
 from pgmailbox.store import PATIENCE, EnqueueRequest, Functions, Store
 from pgmailbox.store.connections import connect, connect_listener, described, new_pool
@@ -67,7 +68,9 @@ class Mailbox:
         config: MailboxConfig | None = None,
         listen_dsn: str | None = None,
     ) -> None:
-        self.config = config or MailboxConfig()
+        self._configured = config or MailboxConfig()
+        self.config = named(self._configured)
+        self._pid = os.getpid()
         self.handlers = Handlers()
         self._functions = Functions(self.config.schema)
         self._given = dsn_or_pool
@@ -87,7 +90,8 @@ class Mailbox:
             raise LifecycleBusy("the mailbox is in use; it can be configured before that only")
         self._given = self._given if dsn is None else dsn
         if config is not None:
-            self.config = config
+            self._configured = config
+            self.config = named(config)
             self._functions = Functions(config.schema)
 
     async def open(self) -> None:
@@ -134,11 +138,14 @@ class Mailbox:
         await self.close()
 
     def _enter_loop(self) -> None:
-        """Let a mailbox that is a global of its module live through several `asyncio.run`."""
+        """Let a global of a module live through several `asyncio.run`, and through a fork."""
         loop = asyncio.get_running_loop()
-        if self._loop is loop:
+        if self._loop is loop and self._pid == os.getpid():
             return
-        if self._loop is not None and self._loop.is_running():
+        if self._pid != os.getpid():  # what the parent process has is the parent's
+            self._pid = os.getpid()
+            self.config = named(self._configured)
+        elif self._loop is not None and self._loop.is_running():
             raise LifecycleBusy("the mailbox is in use on another event loop")
         self._loop = loop
         self._opening, self._transition = asyncio.Lock(), asyncio.Lock()
@@ -181,7 +188,8 @@ class Mailbox:
             await pool.close()
 
     async def _opened(self) -> None:
-        if not self._is_open or self._loop is not asyncio.get_running_loop():
+        self._enter_loop()
+        if not self._is_open:
             await self.open()
 
     async def _run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
@@ -247,7 +255,10 @@ class Mailbox:
         `enqueue`; the message names the item.
         """
         requests = as_requests(items, max_attempts=self.config.max_attempts)
-        calls = [self._functions.enqueue_many(chunk) for chunk in chunked(requests)]
+        calls = [
+            self._functions.enqueue_many(chunk, first=1 + number * CHUNK)
+            for number, chunk in enumerate(chunked(requests))
+        ]
         if len(calls) == 1:
             return await self._run(calls[0], connection)
         if connection is not None:

@@ -11,7 +11,7 @@ from psycopg_pool import PoolClosed
 
 from pgmailbox.config import MailboxConfig, as_timedelta
 from pgmailbox.errors import Unavailable
-from pgmailbox.requests import as_requests, chunked
+from pgmailbox.requests import CHUNK, as_requests, chunked
 from pgmailbox.schema import check_schema
 from pgmailbox.store import EnqueueRequest, Functions, SyncStore
 from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
@@ -146,7 +146,10 @@ class SyncMailbox:
     ) -> list[Dispatch]:
         """Enqueue many dispatches, all or none; see `Mailbox.enqueue_many`."""
         requests = as_requests(items, max_attempts=self.config.max_attempts)
-        calls = [self._functions.enqueue_many(chunk) for chunk in chunked(requests)]
+        calls = [
+            self._functions.enqueue_many(chunk, first=1 + number * CHUNK)
+            for number, chunk in enumerate(chunked(requests))
+        ]
         if len(calls) == 1:
             return self._run(calls[0], connection)
         if connection is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from pgmailbox.config import named
 from pgmailbox.dsn import parsed, redacted
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ reconnect anew, which grow ever rarer: it would miss a database that is back for
 def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:
     """Return what to connect with besides the DSN. Raises `InvalidArgument` for a malformed one."""
     given = parsed(dsn)
-    wanted = {**_PARAMETERS, "application_name": f"pgmailbox:{config.consumer_id}"[:_MAX_NAME]}
+    wanted = {
+        **_PARAMETERS,
+        "application_name": f"pgmailbox:{named(config).consumer_id}"[:_MAX_NAME],
+    }
     return {"autocommit": True} | {k: v for k, v in wanted.items() if k not in given}
 
 

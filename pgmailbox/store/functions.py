@@ -6,7 +6,9 @@ the asynchronous and the synchronous face say the same, written once.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from psycopg import sql
@@ -26,8 +28,8 @@ from pgmailbox.schema import check_schema_name
 from pgmailbox.store.documents import checked_text, error_text, to_jsonb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from datetime import timedelta
     from uuid import UUID
 
     from psycopg.types.json import Jsonb
@@ -71,12 +73,12 @@ class EnqueueRequest:
 
     def checked_available_at(self) -> datetime | None:
         """Return the start time. Raises `InvalidArgument` when it does not say in which zone."""
-        if self.available_at is not None and self.available_at.tzinfo is None:
-            raise InvalidArgument(
-                "available_at must be an aware datetime",
-                detail=f"available_at is {self.available_at.isoformat()}, without a time zone",
-            )
-        return self.available_at
+        at: object = self.available_at
+        if at is None or (isinstance(at, datetime) and at.utcoffset() is not None):
+            return self.available_at
+        raise InvalidArgument(
+            "available_at must be an aware datetime", detail=f"available_at is {at!r}"
+        )
 
 
 def dispatches(rows: Sequence[Row]) -> list[Dispatch]:
@@ -159,10 +161,21 @@ class Functions:
             DISPATCH_COLUMNS,
         )
 
-    def enqueue_many(self, requests: Sequence[EnqueueRequest]) -> Call[list[Dispatch]]:
-        """Call `enqueue_many`."""
-        documents = to_jsonb("dispatches", [_document(request) for request in requests])
-        return self._call("enqueue_many", {"dispatches": documents}, dispatches, DISPATCH_COLUMNS)
+    def enqueue_many(
+        self, requests: Sequence[EnqueueRequest], *, first: int = 1
+    ) -> Call[list[Dispatch]]:
+        """Call `enqueue_many`. A refusal names the item, counted from ``first``."""
+        documents = [
+            _document(request, number) for number, request in enumerate(requests, start=first)
+        ]
+        try:
+            dispatched = to_jsonb("dispatches", documents)
+        except InvalidArgument:
+            for number, request in enumerate(requests, start=first):
+                with _naming(number):
+                    to_jsonb("payload", request.payload)
+            raise
+        return self._call("enqueue_many", {"dispatches": dispatched}, dispatches, DISPATCH_COLUMNS)
 
     def cancel(self, dispatch_id: UUID) -> Call[Dispatch | None]:
         """Call `cancel`."""
@@ -474,24 +487,35 @@ def _as_int(name: str, value: object) -> int:
     raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
 
 
-def _document(request: EnqueueRequest) -> dict[str, object]:
-    delay = request.checked_delay()
-    available_at = request.checked_available_at()
-    document = {
-        "thread_id": request.thread_id,
-        "payload": request.payload,
-        "kind": request.kind,
-        "queue": request.queue,
-        "priority": _as_int("priority", request.priority),
-        "run_id": None if request.run_id is None else str(request.run_id),
-        "dispatch_id": None if request.dispatch_id is None else str(request.dispatch_id),
-        "dedupe_key": request.dedupe_key,
-        "available_at": None if available_at is None else available_at.isoformat(),
-        "delay": None if delay is None else f"{delay.total_seconds():.6f} s",
-        "max_attempts": _as_int("max_attempts", request.max_attempts),
-        "on_duplicate": request.on_duplicate,
-    }
-    return {key: value for key, value in document.items() if value != _DEFAULTS.get(key)}
+def _document(request: EnqueueRequest, number: int) -> dict[str, object]:
+    with _naming(number):
+        delay = request.checked_delay()
+        available_at = request.checked_available_at()
+        document = {
+            "thread_id": checked_text("thread_id", request.thread_id),
+            "kind": checked_text("kind", request.kind),
+            "queue": checked_text("queue", request.queue),
+            "priority": _as_int("priority", request.priority),
+            "run_id": None if request.run_id is None else str(request.run_id),
+            "dispatch_id": None if request.dispatch_id is None else str(request.dispatch_id),
+            "dedupe_key": checked_text("dedupe_key", request.dedupe_key),
+            "available_at": None if available_at is None else available_at.isoformat(),
+            "delay": None if delay is None else f"{delay.total_seconds():.6f} s",
+            "max_attempts": _as_int("max_attempts", request.max_attempts),
+            "on_duplicate": request.on_duplicate,
+        }
+    given = {key: value for key, value in document.items() if value != _DEFAULTS.get(key)}
+    return {"payload": request.payload, **given}
+
+
+@contextmanager
+def _naming(number: int) -> Generator[None]:
+    try:
+        yield
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"item {number}: {error.message}", detail=error.detail, hint=error.hint
+        ) from error
 
 
 _DEFAULTS: Final[Mapping[str, object]] = {
