@@ -1,9 +1,9 @@
 -- claim: take the heads of lanes, exactly once each.
 --
 -- THE RULES
---   A lane has at most one claimed dispatch; within it, dispatches go by (priority, seq)
---   among those available now. Across lanes the most urgent goes first, then what has
---   been ready for longest (place). Dispatches without a thread are lanes of their own.
+--   A lane has at most one claimed dispatch; within it, dispatches go by (priority,
+--   seq) among those available now. Across lanes the most urgent goes first, then what
+--   has been ready for longest (place). Dispatches without a thread are lanes of their own.
 --   Claim waits for nobody, and what it reads does not grow with the backlog.
 --
 -- THE PHASES
@@ -28,8 +28,8 @@
 --   2. take_heads looks again, with a snapshot taken after the locks were won. Every
 --      claimer of a lane needs its lock, so a lane that is free in this snapshot stays
 --      free until this transaction commits. It takes the lane's head.
---   3. What an interrupt has overtaken is superseded, and with it whatever else is stale
---      in its lane; the walk then starts again, for the lane may have a next one now.
+--   3. What an interrupt has overtaken is superseded, and with it whatever else is
+--      stale in its lane; the walk then starts again, for the lane may have a next one now.
 --      The rest of what was walked is parked where that is safe (park says when).
 --   The unique index over claimed threads would stop a mistake here. It is the last
 --   word, not the mechanism: a second claimer would have to wait in it for the first
@@ -87,14 +87,13 @@ begin
         perform check_thread_id(claim.thread_id);
     end if;
 
+    -- due in whatever queue: a lane's head may be in another (promote_due)
     select array_agg(distinct q.queue) as queues,
            exists (select from lane_wake) as owing,
            exists (
                select
                  from dispatch d
-                where d.phase = 'scheduled'
-                  and d.queue = any (claim.queues)
-                  and d.available_at <= clock()) as due
+                where d.phase = 'scheduled' and d.available_at <= clock()) as due
       into seen
       from unnest(claim.queues) q (queue)
      where q.queue is not null

@@ -5,10 +5,10 @@
 -- it by the id missing from the result, not by an exception. What is stale is never
 -- held; it becomes superseded there and then, unless its row is locked.
 --
--- A row that is locked is not waited for. Whether it is still held is asked of a second
--- statement, whose snapshot is taken after the first one has failed to lock it: if the
--- claim is there still, its own handler's open transaction has settled it, and it
--- counts as held; if it is gone, somebody else has settled it meanwhile.
+-- A row that is locked is not waited for. What is still held is asked of a second
+-- statement, whose snapshot is taken after the first one has locked what it could: a
+-- claim that is there still, but locked, has been settled by its own handler's open
+-- transaction, and counts as held; one that is gone was settled by somebody else.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function extend_leases(
@@ -45,36 +45,25 @@ begin
                    select i.dispatch_id, i.claim_token
                      from unnest(extend_leases.dispatch_ids, extend_leases.claim_tokens)
                           i (dispatch_id, claim_token)) is true
+           for no key update skip locked
+    )
+    update dispatch d
+       set lease_until = greatest(d.lease_until, now + extend_leases.lease),
+           updated_at = now
+     where d.dispatch_id = any (array(select mine.dispatch_id from mine));
+
+    held := array(
+        select d.dispatch_id
+          from dispatch d
+         where d.dispatch_id = any (extend_leases.dispatch_ids)
+           and (d.dispatch_id, d.claim_token) in (
+                   select i.dispatch_id, i.claim_token
+                     from unnest(extend_leases.dispatch_ids, extend_leases.claim_tokens)
+                          i (dispatch_id, claim_token)) is true
            and d.dispatch_epoch >= coalesce((
                    select e.dispatch_epoch
                      from thread_epoch e
-                    where e.thread_id = d.thread_id), 0)
-           for no key update skip locked
-    ), extended as (
-        update dispatch d
-           set lease_until = greatest(d.lease_until, now + extend_leases.lease),
-               updated_at = now
-         where d.dispatch_id = any (array(select mine.dispatch_id from mine))
-        returning d.dispatch_id
-    )
-    select coalesce(array_agg(x.dispatch_id), '{}') into held from extended x;
-
-    if cardinality(held) < cardinality(extend_leases.dispatch_ids) then
-        held := held || array(
-            select d.dispatch_id
-              from dispatch d
-             where d.dispatch_id = any (extend_leases.dispatch_ids)
-               and d.dispatch_id <> all (held)
-               and (d.dispatch_id, d.claim_token) in (
-                       select i.dispatch_id, i.claim_token
-                         from unnest(
-                                  extend_leases.dispatch_ids, extend_leases.claim_tokens
-                              ) i (dispatch_id, claim_token)) is true
-               and d.dispatch_epoch >= coalesce((
-                       select e.dispatch_epoch
-                         from thread_epoch e
-                        where e.thread_id = d.thread_id), 0));
-    end if;
+                    where e.thread_id = d.thread_id), 0));
     return query
     select settled(
         'extend_leases', extend_leases.dispatch_ids, extend_leases.claim_tokens, held);

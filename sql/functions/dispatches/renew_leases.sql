@@ -1,12 +1,9 @@
 -- renew_leases: a worker's own renewal, for all that its process holds, in one call.
 --
--- As extend_leases, but for what an interrupt has made stale. That one is kept, and *told*:
--- its handler is still running, and if the lane were let go now, the next run of the thread
--- would overlap with it. The worker cancels the handler and lets go of the lane
--- (supersede_claimed) when it has ended.
---
--- A row that is locked counts as held and is not waited for: its own handler's open
--- transaction has settled it, or a claim is parking others behind it for an instant.
+-- As extend_leases, but for what an interrupt has made stale. That one is kept, and
+-- *told*: its handler is still running, and if the lane were let go now, the next run of
+-- the thread would overlap with it. The worker cancels the handler and lets go of the
+-- lane (supersede_claimed) when it has ended.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function renew_leases(
@@ -29,38 +26,44 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    until constant timestamptz := clock() + renew_leases.lease;
+    now constant timestamptz := clock();
     held record;
-    free uuid[];
 begin
     perform check_arrays(
         'renew_leases', renew_leases.dispatch_ids, renew_leases.claim_tokens);
     perform check_duration('lease', renew_leases.lease, false);
 
-    select coalesce(array_agg(h.dispatch_id), '{}') as ids,
-           coalesce(array_agg(h.stale), '{}') as stale
-      into held
-      from unnest(renew_leases.dispatch_ids, renew_leases.claim_tokens)
-           i (dispatch_id, claim_token)
-     cross join lateral (
-         select d.dispatch_id,
-                exists (select from thread_epoch e
-                         where e.thread_id = d.thread_id
-                           and e.dispatch_epoch > d.dispatch_epoch) as stale
-           from dispatch d
-          where d.dispatch_id = i.dispatch_id and d.claim_token = i.claim_token
-          limit 1) h;
-
-    free := array(
+    with mine as materialized (
         select d.dispatch_id
           from dispatch d
-         where d.dispatch_id = any (held.ids)
-           and d.claim_token = any (renew_leases.claim_tokens)
-           for no key update skip locked);
+         where d.dispatch_id = any (renew_leases.dispatch_ids)
+           and (d.dispatch_id, d.claim_token) in (
+                   select i.dispatch_id, i.claim_token
+                     from unnest(renew_leases.dispatch_ids, renew_leases.claim_tokens)
+                          i (dispatch_id, claim_token)) is true
+           for no key update skip locked
+    )
     update dispatch d
-       set lease_until = greatest(d.lease_until, until), updated_at = clock()
-     where d.dispatch_id = any (free);
+       set lease_until = greatest(d.lease_until, now + renew_leases.lease),
+           updated_at = now
+     where d.dispatch_id = any (array(select mine.dispatch_id from mine));
 
+    select coalesce(array_agg(h.dispatch_id), '{}') as ids,
+           coalesce(array_agg(h.is_stale), '{}') as stale
+      into held
+      from (
+          select d.dispatch_id,
+                 d.dispatch_epoch < coalesce((
+                     select e.dispatch_epoch
+                       from thread_epoch e
+                      where e.thread_id = d.thread_id), 0) as is_stale
+            from dispatch d
+           where d.dispatch_id = any (renew_leases.dispatch_ids)
+             and (d.dispatch_id, d.claim_token) in (
+                     select i.dispatch_id, i.claim_token
+                       from unnest(renew_leases.dispatch_ids, renew_leases.claim_tokens)
+                            i (dispatch_id, claim_token)) is true
+      ) h;
     perform settled(
         'renew_leases', renew_leases.dispatch_ids, renew_leases.claim_tokens, held.ids);
     return query select * from unnest(held.ids, held.stale);
@@ -68,5 +71,6 @@ end
 $$;
 
 comment on function renew_leases(uuid[], uuid[], interval) is
-    'Prolong leases as extend_leases does, but keep and tell those that an interrupt has made '
-    'stale: the worker cancels their handlers and supersedes them when these have ended.';
+    'Prolong leases as extend_leases does, but keep and tell those that an interrupt '
+    'has made stale: the worker cancels their handlers and supersedes them when these '
+    'have ended.';

@@ -4,18 +4,18 @@
 -- A row may be parked only while something is certain to wake its lane later: the gate.
 -- That is
 --   held     the lane's claimed dispatch (whoever settles it wakes the lane),
---   closed   the row of `lane` by which it is paused or halted (resume_thread wakes
--- it),
+--   closed   the row of `lane` by which it is paused or halted (resume_thread wakes),
 --   ahead    another dispatch of the lane that is ready and is to go first (its claim
 --            holds the lane; its end wakes it); one that is found blocked in a free
--- lane
---            is made ready,
+--            lane is made ready,
 --   waiting  in a strict lane, one further ahead that waits for its time (promote_due
---            makes it ready). The gate is locked for key share, without waiting, until
--- this transaction ends; whoever opens a gate locks it for update first and only then
--- looks for whom to wake. So either the opener waits and then sees what was parked
--- here, or the gate cannot be locked (its opener is at it just now) and the row stays
--- ready. Key share, because a renewal of the lease must not wait for this.
+--            makes it ready).
+--
+-- The gate is locked for key share, without waiting, until this transaction ends;
+-- whoever opens a gate locks it for update first and only then looks for whom to wake.
+-- So either the opener waits and then sees what was parked here, or the gate cannot be
+-- locked (its opener is at it just now) and the row stays ready. Key share, because a
+-- renewal of the lease must not wait for this.
 --
 -- A stale dispatch is no gate: nobody may ever come to claim it.
 --

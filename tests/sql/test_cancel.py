@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from tests.calls import call, call_one, claimed, claims, enqueued, fence, ids, loaded, told
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from tests.sessions import Connect
+
+    Connection = psycopg.Connection[Any]
+
+
+def cancelled(conn: Connection, dispatch: dict[str, Any]) -> list[dict[str, Any]]:
+    return call(conn, "cancel", dispatch_id=dispatch["dispatch_id"])
+
+
+def test_a_queued_dispatch_is_cancelled(conn: Connection) -> None:
+    sent = enqueued(conn, thread_id="t")
+    (gone,) = cancelled(conn, sent)
+    assert (gone["status"], gone["dispatch_id"]) == ("cancelled", sent["dispatch_id"])
+    assert gone["completed_at"] is not None
+    assert loaded(conn, sent) == gone
+    assert claims(conn) == []
+    assert told(conn, "t") == ["queued", "cancelled"]
+
+
+def test_one_that_is_not_queued_is_left_alone(conn: Connection) -> None:
+    enqueued(conn)
+    held = claimed(conn)
+    assert cancelled(conn, held) == []
+    assert loaded(conn, held) == held
+    call_one(conn, "ack", **fence(held))
+    assert cancelled(conn, held) == []
+    assert cancelled(conn, {"dispatch_id": uuid4()}) == []
+    assert cancelled(conn, {"dispatch_id": None}) == []
+
+
+def test_one_that_waits_for_its_time_is_cancelled_too(conn: Connection) -> None:
+    later = enqueued(conn, thread_id="t", delay=timedelta(hours=1))
+    assert len(cancelled(conn, later)) == 1
+
+
+def test_when_the_first_of_a_lane_is_cancelled_the_next_is_claimable(
+    conn: Connection, connect: Connect
+) -> None:
+    writer = connect(autocommit=False)
+    first, second, third = (enqueued(writer, thread_id="t") for _ in range(3))
+    writer.commit()
+    cancelled(conn, first)
+    held = claimed(conn)
+    assert held["dispatch_id"] == second["dispatch_id"]
+    call_one(conn, "ack", **fence(held))
+    cancelled(conn, third)
+    assert claims(conn) == []
+
+
+def test_a_stale_one_becomes_superseded_instead(conn: Connection, connect: Connect) -> None:
+    late = connect(autocommit=False)
+    stale = enqueued(late, thread_id="t")
+    call_one(conn, "interrupt", thread_id="t")
+    late.commit()
+    assert cancelled(conn, stale) == []
+    assert loaded(conn, stale)["status"] == "superseded"
+
+
+def test_its_dedupe_key_is_free_again(conn: Connection) -> None:
+    cancelled(conn, enqueued(conn, thread_id="t", dedupe_key="k"))
+    fresh = enqueued(conn, thread_id="t", dedupe_key="k")
+    assert ids(claims(conn)) == [fresh["dispatch_id"]]
