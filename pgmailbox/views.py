@@ -1,7 +1,7 @@
 """Reads the documented views, for faces that show a person how things stand.
 
-The runtime does not depend on views; it has the functions of `store`. What is read here is bounded:
-no query costs more than the live dispatches of the schema, whatever history is kept.
+The runtime does not depend on views; it has the functions of `store`. No query here costs more than
+reading the live dispatches, or one thread's or the dead letters' part of the history.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,9 +20,13 @@ from pgmailbox.requests import with_attempts
 from pgmailbox.store import EnqueueRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from pgmailbox.cli.connection import Database
+
+_LABEL: Final = "enqueueing"
+_STEPS: Final = 200
+_LINES_A_STEP: Final = 500
 
 
 @click.command("enqueue")
@@ -143,17 +147,21 @@ def _watched(file: IO[bytes]) -> Generator[Iterable[bytes]]:
         return
     size = _size(file)
     if size is None:
-        with click.progressbar(file, label="enqueueing", file=sys.stderr, show_pos=True) as lines:
+        with click.progressbar(
+            file, update_min_steps=_LINES_A_STEP, label=_LABEL, file=sys.stderr, show_pos=True
+        ) as lines:
             yield lines
         return
-    with click.progressbar(length=size, label="enqueueing", file=sys.stderr) as bar:
+    with click.progressbar(
+        length=size, update_min_steps=size // _STEPS + 1, label=_LABEL, file=sys.stderr
+    ) as bar:
+        yield _measured(file, bar.update)
 
-        def counting() -> Iterator[bytes]:
-            for line in file:
-                yield line
-                bar.update(len(line))
 
-        yield counting()
+def _measured(file: IO[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:
+    for line in file:
+        yield line
+        progress(len(line))
 
 
 def _size(file: IO[bytes]) -> int | None:

@@ -47,7 +47,7 @@ def show_table(
         return
     heads = list(columns)
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    numeric = [all(_is_number(line[at]) for line in cells) for at in range(len(heads))]
+    numeric = [_is_numeric(column) for column in zip(*cells, strict=True)]
     for line in (heads, *cells):
         click.echo("  " + _aligned(line, widths, numeric).rstrip())
 
@@ -105,8 +105,9 @@ def _aligned(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]
     )
 
 
-def _is_number(text: str) -> bool:
-    return text == _NOTHING or text.replace(".", "", 1).isdigit()
+def _is_numeric(column: Iterable[str]) -> bool:
+    told = [text for text in column if text != _NOTHING]
+    return bool(told) and all(text.replace(".", "", 1).isdigit() for text in told)
 
 
 def _jsonable(value: object) -> object:

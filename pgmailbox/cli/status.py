@@ -41,11 +41,12 @@ def status_command(database: Database, *, json_wanted: bool) -> None:
 
 def _found(session: Session) -> dict[str, Any]:
     counts = session.run(session.functions.count_dispatches_by_status())
-    waits = [row["oldest_wait"] for row in session.views.queue_depth()]
+    queues = session.views.queue_depth()
+    waits = [row["oldest_wait"] for row in queues]
     return {
         "schema": session.functions.schema,
         "schema_version": session.views.schema_version(),
-        "queues": session.views.queue_depth(),
+        "queues": queues,
         "oldest_wait": max((wait for wait in waits if wait is not None), default=None),
         "statuses": counts,
         "dead_letters": _count(counts, "dead_letter"),
