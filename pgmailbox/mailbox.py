@@ -6,33 +6,34 @@ import asyncio
 import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from uuid import UUID
 
 import psycopg
 from psycopg_pool import PoolClosed
 
+from pgmailbox.assembly import assembled
 from pgmailbox.config import LifecycleConfig, MailboxConfig, named
 from pgmailbox.errors import LifecycleBusy, Unavailable
-from pgmailbox.lifecycle import Lifecycle, completed
-from pgmailbox.listener import Listener
+from pgmailbox.lifecycle import completed
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import CHUNK, as_requests, chunked
 from pgmailbox.schema import check_schema_async
-from pgmailbox.store import PATIENCE, EnqueueRequest, Functions, Store
-from pgmailbox.store.connections import connect, connect_listener, described, new_pool
-from pgmailbox.worker import Handlers, Worker
+from pgmailbox.store import EnqueueRequest, Functions, Store
+from pgmailbox.store.connections import connect, described, new_pool
+from pgmailbox.worker import Handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
+    from uuid import UUID
 
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
     from pgmailbox.config import Duration
+    from pgmailbox.lifecycle import Lifecycle
     from pgmailbox.models import (
         Dispatch,
         Event,
@@ -460,46 +461,14 @@ class Mailbox:
         return self._lifecycle
 
     def _assembled(self, config: LifecycleConfig) -> Lifecycle:
-        store = Store(self._made_pool(), patience=PATIENCE)
-        worker = Worker(store, self._functions, self.handlers, self.config)
-        return Lifecycle(
+        return assembled(
             config,
+            mailbox=self.config,
+            pool=self._made_pool(),
+            listen_at=self._given if self._listen_dsn is None else self._listen_dsn,
+            functions=self._functions,
+            handlers=self.handlers,
             prepare=self.open,
-            recovery=Recovery(store, self._functions),
-            worker=worker,
-            listener=self._listener(worker) if self.config.listen else None,
-            maintenance=self._maintenance(store, config.maintenance_callback),
-            dismiss=lambda: store.run(self._functions.dismiss_consumer(self.config.consumer_id)),
-            drain_timeout=self.config.seconds("drain_timeout"),
             transition=self._transition,
             predecessor=self._lifecycle,
-        )
-
-    def _listener(self, worker: Worker) -> Listener:
-        target = self._given if self._listen_dsn is None else self._listen_dsn
-
-        def hear(message: Mapping[str, Any]) -> None:
-            match message:
-                case {"event": "work", "queue": str(queue)} if queue in self.config.queues:
-                    worker.wake()
-                case {"event": "interrupt", "dispatch_id": str(dispatch_id)}:
-                    worker.look_after(UUID(dispatch_id))
-                case _:
-                    pass  # for others, or from a newer version
-
-        def announce() -> Call[None]:
-            return self._functions.announce_consumer(
-                self.config.consumer_id,
-                self.config.queues,
-                self.handlers.kinds,
-                self.config.concurrency,
-            )
-
-        return Listener(
-            lambda: connect_listener(target, self.config),
-            self.config.schema,
-            announce=announce,
-            on_message=hear,
-            on_connect=worker.wake,
-            patience=PATIENCE,
         )

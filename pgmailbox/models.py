@@ -122,6 +122,18 @@ class GcReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandoned:
+    """What consumers whose session is gone have left behind."""
+
+    alive: int
+    """Consumers that are announced and live."""
+    gone: int
+    """Consumers that are gone, and will be forgotten when nothing of theirs is left."""
+    reclaimed: list[UUID]
+    """Dispatches that were given back, or dead-lettered."""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepReport:
     """What one pass of the recurring repair did."""
 

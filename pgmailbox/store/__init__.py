@@ -5,8 +5,10 @@
 calls: nothing here changes a table.
 """
 
+from pgmailbox.store.calls import Call
 from pgmailbox.store.documents import to_jsonb
 from pgmailbox.store.executors import PATIENCE, Store, SyncStore
-from pgmailbox.store.functions import Call, EnqueueRequest, Functions
+from pgmailbox.store.functions import Functions
+from pgmailbox.store.producing import EnqueueRequest
 
 __all__ = ["PATIENCE", "Call", "EnqueueRequest", "Functions", "Store", "SyncStore", "to_jsonb"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-    from pgmailbox.store.functions import Call
+    from pgmailbox.store.calls import Call
 
 T = TypeVar("T")
 

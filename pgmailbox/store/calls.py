@@ -1,0 +1,95 @@
+"""One call of a SQL function: its statement, its parameters, and how to read what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from psycopg import sql
+
+from pgmailbox.models import Dispatch
+from pgmailbox.schema import check_schema_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One statement, its parameters, and how to read its rows."""
+
+    function: str
+    query: sql.Composed
+    parameters: tuple[object, ...]
+    read: Callable[[Sequence[Row]], T]
+
+
+def dispatches(rows: Sequence[Row]) -> list[Dispatch]:
+    """Read rows of DISPATCH_COLUMNS."""
+    return [Dispatch(*row) for row in rows]
+
+
+def one_dispatch(rows: Sequence[Row]) -> Dispatch:
+    """Read the one row of DISPATCH_COLUMNS."""
+    return Dispatch(*rows[0])
+
+
+def dispatch_or_none(rows: Sequence[Row]) -> Dispatch | None:
+    """Read one row of DISPATCH_COLUMNS, or none."""
+    return Dispatch(*rows[0]) if rows else None
+
+
+def scalars(rows: Sequence[Row]) -> list[Any]:
+    """Read rows of one column."""
+    return [row[0] for row in rows]
+
+
+def pairs(rows: Sequence[Row]) -> list[tuple[Any, Any]]:
+    """Read rows of two columns."""
+    return [(row[0], row[1]) for row in rows]
+
+
+def scalar(rows: Sequence[Row]) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Read one value."""
+    return rows[0][0]
+
+
+def nothing(rows: Sequence[Row]) -> None:
+    """Read what says nothing."""
+
+
+class Schema:
+    """Makes calls of the functions of one schema. Refuses a bad name (`InvalidArgument`)."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = check_schema_name(schema)
+        self._queries: dict[tuple[str, tuple[str, ...], tuple[str, ...]], sql.Composed] = {}
+
+    def call(
+        self,
+        function: str,
+        arguments: Mapping[str, object],
+        read: Callable[[Sequence[Row]], T],
+        columns: Iterable[str] = (),
+    ) -> Call[T]:
+        """Return the call of a function by name, for these columns of its result (or all)."""
+        query = self._query(function, arguments, columns)
+        return Call(function, query, tuple(arguments.values()), read)
+
+    def _query(
+        self, function: str, arguments: Iterable[str], columns: Iterable[str]
+    ) -> sql.Composed:
+        key = (function, tuple(arguments), tuple(columns))
+        if key not in self._queries:
+            self._queries[key] = sql.SQL("select {columns} from {function}({arguments})").format(
+                columns=sql.SQL(", ").join(map(sql.Identifier, key[2])) if key[2] else sql.SQL("*"),
+                function=sql.Identifier(self.schema, function),
+                arguments=sql.SQL(", ").join(
+                    sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder())
+                    for name in key[1]
+                ),
+            )
+        return self._queries[key]
