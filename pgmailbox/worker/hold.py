@@ -85,6 +85,11 @@ class Hold:
     settling: bool = False
     """Whether a verdict is on its way: from then on nothing else happens to it."""
 
+    @property
+    def lane(self) -> str | UUID:
+        """What never runs twice at a time: its thread, or the dispatch if it has none."""
+        return self.dispatch_id if self.thread_id is None else self.thread_id
+
     def held_dispatch(self) -> HeldDispatch:
         """Return the dispatch for the handler."""
         columns: tuple[Any, ...] = (*self.row, self)
@@ -134,26 +139,29 @@ class Renews:
 
 
 class Holds:
-    """All that this process holds, by dispatch id."""
+    """All that this process holds.
+
+    By claim token: a dispatch that was lost here may be claimed here anew before the first handler
+    has ended.
+    """
 
     def __init__(self) -> None:
-        self._by_id: dict[UUID, Hold] = {}
+        self._by_token: dict[UUID, Hold] = {}
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._by_token)
 
     def __iter__(self) -> Iterator[Hold]:
-        return iter(list(self._by_id.values()))
+        return iter(list(self._by_token.values()))
 
     def add(self, hold: Hold) -> None:
         """Hold one more."""
-        self._by_id[hold.dispatch_id] = hold
+        self._by_token[hold.claim_token] = hold
 
     def drop(self, hold: Hold) -> None:
-        """Hold it no longer. A newer claim of the same dispatch stays."""
-        if self._by_id.get(hold.dispatch_id) is hold:
-            del self._by_id[hold.dispatch_id]
+        """Hold it no longer."""
+        self._by_token.pop(hold.claim_token, None)
 
-    def get(self, dispatch_id: UUID) -> Hold | None:
-        """Return the hold of a dispatch, if this process has it."""
-        return self._by_id.get(dispatch_id)
+    def of(self, dispatch_id: UUID) -> list[Hold]:
+        """Return the holds of a dispatch; more than one only while a lost one is ending."""
+        return [hold for hold in self._by_token.values() if hold.dispatch_id == dispatch_id]

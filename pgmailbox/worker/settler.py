@@ -14,6 +14,7 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
+from pgmailbox import metrics
 from pgmailbox.backoff import is_from_database, persistently
 from pgmailbox.errors import Refused
 from pgmailbox.telemetry import get_logger
@@ -104,9 +105,12 @@ class Settler:
                 raise
             await self._send_otherwise(group, error, tries)
             return
-        for hold, verdict in group:
+        outcome = type(group[0][1]).__name__.lower()
+        metrics.record(metrics.SETTLED, len(settled), outcome=outcome)
+        for hold, _ in group:
             if hold.dispatch_id not in settled:
-                self._say("claim.lost", hold, verdict=type(verdict).__name__.lower())
+                metrics.record(metrics.SETTLED, 1, outcome="lost")
+                self._say("claim.lost", hold, verdict=outcome)
 
     async def _send_otherwise(self, group: Batch, error: Exception, tries: int) -> None:
         """Settle what the database did not accept as it was sent."""

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from pgmailbox import metrics
 from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
@@ -43,9 +44,18 @@ _BUFFER_SECONDS: Final = 1.0
 """How long a dispatch may wait here for a handler to be free, before it is given back."""
 _QUIT_TIMEOUT: Final = 1.0
 """How long handlers that are cancelled in an abort have for their clean-up."""
-_ID, _THREAD, _KIND, _TOKEN, _ATTEMPTS = (
+_ID, _THREAD, _QUEUE, _KIND, _TOKEN, _ATTEMPTS, _AVAILABLE_AT, _CLAIMED_AT = (
     DISPATCH_COLUMNS.index(name)
-    for name in ("dispatch_id", "thread_id", "kind", "claim_token", "attempt_count")
+    for name in (
+        "dispatch_id",
+        "thread_id",
+        "queue",
+        "kind",
+        "claim_token",
+        "attempt_count",
+        "available_at",
+        "last_claimed_at",
+    )
 )
 
 
@@ -60,6 +70,7 @@ class Worker:
         self._holds = Holds()
         self._buffer: deque[Hold] = deque()
         self._running: set[asyncio.Task[Verdict]] = set()
+        self._lanes: set[str | UUID] = set()
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
         self._draining = False
@@ -91,7 +102,7 @@ class Worker:
 
     def look_after(self, dispatch_id: UUID) -> None:
         """Ask the database now whether a dispatch was interrupted, if it is held here."""
-        if self._holds.get(dispatch_id) is not None:
+        if self._holds.of(dispatch_id):
             self._keeper.renew_soon()
 
     async def run(self) -> None:
@@ -171,6 +182,8 @@ class Worker:
             self._holds.add(hold)
             self._admit(hold)
         self._start_waiting()
+        if metrics.is_collected():
+            _record_pickup(rows)
         return len(self._buffer) + len(self._running) > before
 
     def _admit(self, hold: Hold) -> None:
@@ -193,6 +206,9 @@ class Worker:
             if handler is None:
                 self._settle(hold, Release(_UNHANDLED_DELAY))
                 continue
+            if hold.lane in self._lanes:  # lost here once, and its handler is still ending
+                waiting.append(hold)
+                continue
             limit = self._limit(handler)
             if limit.has_room:
                 self._start(hold, handler)
@@ -210,16 +226,20 @@ class Worker:
 
     def _start(self, hold: Hold, handler: Handler) -> None:
         self._limit(handler).begin(hold)
+        self._lanes.add(hold.lane)
         execution = Execution(hold, handler, config=self._config, threads=self._threads)
         hold.task = asyncio.create_task(execution.run())
         self._running.add(hold.task)
         hold.task.add_done_callback(lambda task: self._ended(hold, task))
+        metrics.record(metrics.RUNNING, len(self._running))
 
     def _ended(self, hold: Hold, task: asyncio.Task[Verdict]) -> None:
         # a callback, for a task that is cancelled before its first step never gets to say anything
         hold.task = None
         self._running.discard(task)
+        metrics.record(metrics.RUNNING, len(self._running))
         self._limits[hold.kind].end(hold)
+        self._lanes.discard(hold.lane)
         self._settle(hold, _verdict_of(hold, task))
         if not self._draining:
             self._start_waiting()
@@ -259,6 +279,12 @@ class Worker:
                 handled=self._handlers.kinds,
                 hint="dispatches of this kind are put back for workers that handle it",
             )
+
+
+def _record_pickup(rows: Sequence[tuple[Any, ...]]) -> None:
+    for row in rows:
+        waited = row[_CLAIMED_AT] - row[_AVAILABLE_AT]
+        metrics.record(metrics.PICKUP, waited.total_seconds(), queue=row[_QUEUE])
 
 
 def _verdict_of(hold: Hold, task: asyncio.Task[Verdict]) -> Verdict:

@@ -100,11 +100,15 @@ async def _ledger(mailbox: Mailbox, dsn: str) -> AsyncGenerator[Ledger]:
 
 @asynccontextmanager
 async def bookkeeper(mailbox: Mailbox, dsn: str) -> AsyncGenerator[None]:
-    """Handle ``default``: an entry when it begins and when it ends, ``seconds`` later."""
+    """Handle ``default``: an entry when it begins and when it ends.
+
+    The first attempt takes as many seconds as the payload says, later ones none.
+    """
     async with _ledger(mailbox, dsn) as ledger:
 
         @mailbox.handler("default")
         async def write(dispatch: HeldDispatch) -> None:
-            await ledger.sleep(dispatch, dispatch.payload.get("seconds", 0))
+            seconds = dispatch.payload.get("seconds", 0) if dispatch.attempt == 1 else 0
+            await ledger.sleep(dispatch, seconds)
 
         yield

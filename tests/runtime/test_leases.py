@@ -1,0 +1,350 @@
+"""Leases: kept while a handler runs, lost when its worker is dead, frozen or cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from tests.runtime.apps import entries, make_ledger
+from tests.runtime.houses import load, running, until, until_drained, until_status
+from tests.sessions import one, rows, wait_until, wait_until_async
+
+if TYPE_CHECKING:
+    from pgmailbox import HeldDispatch, Mailbox
+    from tests.runtime.crew import StartWorker
+    from tests.runtime.houses import NewMailbox
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+# --- kept ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lease", [0.3, 1])
+async def test_a_handler_keeps_its_dispatch_beyond_several_leases(
+    new_mailbox: NewMailbox, lease: float
+) -> None:
+    mailbox, other = new_mailbox(lease=lease, sweep_interval=0.1), new_mailbox(sweep_interval=0.1)
+    attempts: list[int] = []
+
+    @mailbox.handler("default")
+    async def take_long(dispatch: HeldDispatch) -> bool:
+        attempts.append(dispatch.attempt)
+        await asyncio.sleep(4 * lease)
+        return dispatch.cancelled
+
+    @other.handler("default")
+    async def take_over(dispatch: HeldDispatch) -> str:
+        return "taken over"
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await wait_until_async(lambda: attempts)
+        async with running(other):
+            done = await until_status(mailbox, sent, "acked", "dead_letter")
+    assert (done.run_response, done.attempt_count, attempts) == (False, 0, [1])
+
+
+async def test_a_sync_handler_keeps_its_dispatch_too(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(lease=0.3, sweep_interval=0.1)
+
+    @mailbox.handler("default")
+    def take_long(dispatch: HeldDispatch) -> bool:
+        time.sleep(1.2)
+        return dispatch.cancelled
+
+    async with running(mailbox):
+        done = await until_status(mailbox, await mailbox.enqueue({}), "acked", "dead_letter")
+    assert (done.run_response, done.attempt_count) == (False, 0)
+
+
+async def test_all_leases_of_a_process_are_renewed_by_one_call(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=3600, lease_renewal_interval=0.2, concurrency=20)
+    let_go = asyncio.Event()
+
+    @mailbox.handler("default")
+    async def wait(dispatch: HeldDispatch) -> None:
+        await let_go.wait()
+
+    query = (
+        "select count(*) as held, count(distinct lease_until) as leases from pgmailbox.dispatches"
+        " where status = 'claimed' and lease_until > last_claimed_at + interval '3600.1 s'"
+    )
+    async with running(mailbox):
+        for n in range(20):  # claimed at twenty moments
+            await mailbox.enqueue({"n": n})
+        await wait_until_async(lambda: one(conn, query) == {"held": 20, "leases": 1})
+        let_go.set()
+        await until_drained(mailbox)
+
+
+async def test_a_suspended_dispatch_keeps_the_longer_lease_until_it_goes_on(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=0.5, suspended_lease=3600)
+    suspended, go_on, gone_on, let_go = (asyncio.Event() for _ in range(4))
+
+    @mailbox.handler("default")
+    async def ask_a_person(dispatch: HeldDispatch) -> None:
+        async with dispatch.suspend(), dispatch.suspend():  # two helpers may each do so
+            suspended.set()
+            await go_on.wait()
+        gone_on.set()
+        await let_go.wait()
+
+    left = (
+        "select extract(epoch from lease_until - clock_timestamp()) as s from pgmailbox.dispatches"
+    )
+    async with running(mailbox):
+        sent = await mailbox.enqueue({})
+        await wait_until_async(suspended.is_set)
+        assert one(conn, left)["s"] > 3590, "from the first moment on"
+        await asyncio.sleep(1)  # beyond two ordinary leases
+        assert one(conn, left)["s"] > 3590
+        go_on.set()
+        await wait_until_async(gone_on.is_set)
+        let_go.set()
+        await until_status(mailbox, sent, "acked")
+
+
+# --- lost ---------------------------------------------------------------------------------
+
+
+async def test_what_a_killed_worker_held_runs_again_elsewhere_and_its_late_ack_is_refused(
+    mailbox: Mailbox, start_worker: StartWorker, conn: Connection
+) -> None:
+    make_ledger(conn)
+    lease = 2.0
+    victim = start_worker("bookkeeper", lease=lease, concurrency=3)
+    sent = await mailbox.enqueue_many(
+        {"thread_id": f"t{n % 3}", "payload": {"n": n, "seconds": 3600 if n < 3 else 0}}
+        for n in range(9)
+    )
+    wait_until(lambda: len(entries(conn)) == 3)
+    held = entries(conn)
+    rescuer = start_worker("bookkeeper", lease=lease, sweep_interval=60)
+    killed_at = time.monotonic()
+    victim.kill()
+    await until_drained(mailbox, deadline=lease + 5)
+    assert time.monotonic() - killed_at < lease + 1.5
+    assert rescuer.shut_down() == 0
+
+    again = entries(conn)[3:]
+    assert sorted(entry["number"] for entry in again) == list(range(9))
+    assert {entry["number"]: entry["attempt"] for entry in again if entry["number"] < 3} == {
+        0: 2,
+        1: 2,
+        2: 2,
+    }
+    for lane in ("t0", "t1", "t2"):
+        numbers = [entry["number"] for entry in again if entry["thread_id"] == lane]
+        assert numbers == sorted(numbers)
+    for entry in held:
+        with pytest.raises(psycopg.Error) as refused:
+            conn.execute(
+                "select pgmailbox.ack(%s, %s)", (entry["dispatch_id"], entry["claim_token"])
+            )
+        assert refused.value.sqlstate == "PM003"
+    assert [(await load(mailbox, d.dispatch_id)).status for d in sent] == ["acked"] * 9
+
+
+async def test_a_worker_frozen_beyond_its_lease_loses_it_and_the_lane_goes_on_in_order(
+    mailbox: Mailbox, start_worker: StartWorker, conn: Connection
+) -> None:
+    make_ledger(conn)
+    frozen = start_worker("bookkeeper", lease=1)
+    first = await mailbox.enqueue({"n": 0, "seconds": 2.5}, thread_id="t")
+    wait_until(lambda: len(entries(conn)) == 1)
+    frozen.signal(signal.SIGSTOP)
+    [old] = entries(conn)
+    start_worker("bookkeeper", lease=1)
+    later = await mailbox.enqueue_many(
+        [{"thread_id": "t", "payload": {"n": n}} for n in (1, 2)],
+    )
+    for sent in (first, *later):
+        await until_status(mailbox, sent, "acked")
+    frozen.signal(signal.SIGCONT)
+    wait_until(lambda: entries(conn)[0]["how"] is not None)
+
+    ledger = entries(conn)
+    assert ledger[0]["how"] == "cancelled"
+    assert [entry["number"] for entry in ledger] == [0, 0, 1, 2]
+    assert all(before["ended"] <= after["began"] for before, after in pairwise(ledger[1:]))
+    with pytest.raises(psycopg.Error) as refused:
+        conn.execute("select pgmailbox.ack(%s, %s)", (old["dispatch_id"], old["claim_token"]))
+    assert refused.value.sqlstate == "PM003"
+    done = await load(mailbox, first.dispatch_id)
+    assert (done.status, done.attempt_count) == ("acked", 1)
+    assert frozen.shut_down() == 0
+
+
+async def test_a_frozen_worker_whose_handler_ends_at_once_when_it_goes_on_settles_nothing(
+    mailbox: Mailbox, start_worker: StartWorker, conn: Connection
+) -> None:
+    make_ledger(conn)
+    frozen = start_worker("bookkeeper", lease=1)
+    sent = await mailbox.enqueue({"n": 0, "seconds": 0.5}, thread_id="t")
+    wait_until(lambda: len(entries(conn)) == 1)
+    frozen.signal(signal.SIGSTOP)
+    rescuer = start_worker("bookkeeper", lease=1)
+    done = await until_status(mailbox, sent, "acked")
+    frozen.signal(signal.SIGCONT)
+    wait_until(lambda: entries(conn)[0]["ended"] is not None)
+    assert frozen.shut_down() == 0
+    assert await load(mailbox, sent.dispatch_id) == done
+    assert done.last_claimed_by != entries(conn)[0]["worker"]
+    assert rescuer.shut_down() == 0
+
+
+async def test_a_dispatch_reclaimed_behind_its_back_is_cancelled_at_the_next_renewal(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=30, lease_renewal_interval=0.1)
+    began: list[HeldDispatch] = []
+    ended: list[str] = []
+
+    @mailbox.handler("default")
+    async def wait(dispatch: HeldDispatch) -> None:
+        began.append(dispatch)
+        if dispatch.attempt > 1:
+            return
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            assert dispatch.cancelled
+            raise
+
+    with capture_logs() as logs:
+        async with running(mailbox):
+            sent = await mailbox.enqueue({})
+            await wait_until_async(lambda: began)
+            conn.execute(
+                "select from pgmailbox.nack(%s, %s, 'by hand', '0 s')",
+                (sent.dispatch_id, began[0].claim_token),
+            )
+            done = await until_status(mailbox, sent, "acked")
+            await wait_until_async(lambda: ended)
+    assert (done.attempt_count, done.last_error) == (1, "by hand")
+    assert [e["why"] for e in logs if e["event"] == "lease.lost"] == ["renewal refused"]
+
+
+async def test_a_handler_that_ignores_its_cancellation_cannot_settle_what_it_lost(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=30, lease_renewal_interval=0.1)
+    began: list[HeldDispatch] = []
+    stubborn = asyncio.Event()
+
+    @mailbox.handler("default")
+    async def wait(dispatch: HeldDispatch) -> str:
+        began.append(dispatch)
+        if dispatch.attempt > 1:
+            return "second"
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            stubborn.set()
+        return "first"
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({})
+        await wait_until_async(lambda: began)
+        conn.execute(
+            "select from pgmailbox.nack(%s, %s, 'by hand', '0 s')",
+            (sent.dispatch_id, began[0].claim_token),
+        )
+        done = await until_status(mailbox, sent, "acked")
+        await wait_until_async(stubborn.is_set)
+    assert done.run_response == "second"
+
+
+async def test_a_handler_may_ack_in_its_own_transaction(
+    new_mailbox: NewMailbox, dsn: str, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=0.5)
+    conn.execute("create table effects (n int)")
+    let_go = asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as own:
+            await own.execute("insert into effects values (1)")
+            await own.execute(
+                "select pgmailbox.ack(%s, %s)", (dispatch.dispatch_id, dispatch.claim_token)
+            )
+            await let_go.wait()
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await wait_until_async(
+            lambda: rows(
+                conn,
+                "select from pg_stat_activity where state = 'idle in transaction'"
+                " and query like 'select pgmailbox.ack%%'",
+            )
+        )
+        await asyncio.sleep(1.2)  # beyond two leases: renewals do not wait for that transaction
+        let_go.set()
+        done = await until_status(mailbox, sent, "acked")
+    assert done.attempt_count == 0
+    assert rows(conn, "select n from effects") == [{"n": 1}]
+
+
+async def test_a_lease_that_lapses_soon_after_a_start_is_not_left_until_the_first_sweep(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox()
+    mailbox.handler("default")(lambda dispatch: "after all")
+    sent = await mailbox.enqueue({}, thread_id="t")
+    conn.execute("select from pgmailbox.claim('someone who died', lease => '1 s')")
+    async with running(mailbox):
+        done = await until_status(mailbox, sent, "acked", deadline=2.5)
+    assert (done.run_response, done.attempt_count) == ("after all", 1)
+
+
+async def test_an_open_transaction_that_enqueued_to_a_thread_delays_no_claim_or_ack_of_it(
+    mailbox: Mailbox, dsn: str
+) -> None:
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox), await psycopg.AsyncConnection.connect(dsn) as application:
+        await mailbox.enqueue({"n": 0}, thread_id="t")
+        within = await mailbox.enqueue({"n": 1}, thread_id="t", connection=application)
+        began = time.monotonic()
+        for n in range(2, 12):
+            sent = await mailbox.enqueue({"n": n}, thread_id="t")
+            await until_status(mailbox, sent, "acked", deadline=5)
+        assert time.monotonic() - began < 5
+        assert await mailbox.load_dispatch(within.dispatch_id) is None
+        await application.commit()
+        await until_status(mailbox, within, "acked", deadline=5)
+
+
+async def test_no_dispatch_is_kept_that_nobody_runs(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(concurrency=2)
+
+    @mailbox.handler("default")
+    async def cancel_itself(dispatch: HeldDispatch) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async with running(mailbox) as handle:
+        sent = [await mailbox.enqueue({}, thread_id="t", max_attempts=1) for _ in range(4)]
+        for dispatch in sent:
+            await until_status(mailbox, dispatch, "dead_letter")
+
+        async def nothing_is_held() -> bool:
+            return handle.is_idle
+
+        await until(nothing_is_held)
