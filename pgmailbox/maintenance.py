@@ -1,11 +1,17 @@
-"""The recurring repair (sweep) and the recurring clean-up (GC), and the loops that call them."""
+"""The recurring repair (sweep) and the recurring clean-up (GC), and the loops that call them.
+
+Three loops: the *watch* notices consumers whose session is gone, within about a second; the *sweep*
+reclaims expired leases as they expire and reconciles runs; the *GC* removes what is old.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from pgmailbox import metrics
 from pgmailbox.config import as_timedelta
 from pgmailbox.models import GcReport, SweepReport
 from pgmailbox.telemetry import get_logger
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pgmailbox.config import MailboxConfig
+    from pgmailbox.models import Abandoned
     from pgmailbox.store import Functions, Store
 
 T = TypeVar("T")
@@ -25,6 +32,14 @@ _GC_PATIENCE: Final = 120.0
 """Seconds that one call of the clean-up may take: it deletes thousands of rows."""
 _GRACE: Final = 0.05
 """Seconds to wait beyond a lease's end, so that the sweep finds it lapsed."""
+_WATCH: Final = 0.8
+"""Seconds between two looks for consumers that are gone, for a fleet of one or two. A larger one
+shares the looking: it looks as often all together, however many processes it has."""
+_CONFIRM: Final = 0.35
+"""Seconds until the second look, which tells a process that is gone from one that reconnects: a
+little more than the grace of `reclaim_abandoned`."""
+_GAUGE: Final = 10.0
+"""Seconds between two measurements of the depth, where somebody collects it."""
 _OVERDUE: Final = 0.5
 """Seconds until the next look at a lease that has lapsed and could not be reclaimed: someone has
 its row locked."""
@@ -56,9 +71,18 @@ class Maintenance:
         while page := await self._store.run(self._functions.reconcile_terminal_dispatches(_PAGE)):
             reconciled += len(page)
         report = SweepReport(reclaimed, reconciled, await self._next_expiry())
+        metrics.record(metrics.RECLAIMED, reclaimed)
         if reclaimed or reconciled:
             _log.info("sweep.finished", reclaimed=reclaimed, reconciled=reconciled)
         return report
+
+    async def watch(self) -> Abandoned:
+        """Reclaim what consumers hold whose session is gone."""
+        seen = await self._store.run(self._functions.reclaim_abandoned(_PAGE))
+        if seen.reclaimed:
+            metrics.record(metrics.RECLAIMED, len(seen.reclaimed))
+            _log.warning("consumer.gone", reclaimed=len(seen.reclaimed))
+        return seen
 
     async def gc(self) -> GcReport:
         """Remove terminal dispatches and events beyond ``gc_ttl``, in bounded chunks."""
@@ -70,6 +94,7 @@ class Maintenance:
             dispatches += part.purged_dispatches
             events += part.purged_events
             more = part.more
+        metrics.record(metrics.PURGED, dispatches)
         if dispatches or events:
             _log.info("gc.finished", purged_dispatches=dispatches, purged_events=events)
         await self._call_back()
@@ -78,8 +103,11 @@ class Maintenance:
     async def run(self) -> None:
         """Sweep and clean up for ever; a pass that fails is logged, and the next one comes."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_forever())
             tasks.create_task(self._sweep_forever())
             tasks.create_task(self._gc_forever())
+            if metrics.is_collected():
+                tasks.create_task(self._gauge_forever())
 
     async def _sweep_forever(self) -> None:
         # The first tick is skipped, but a lease that was taken long before may lapse soon.
@@ -89,6 +117,18 @@ class Maintenance:
             await asyncio.sleep(pause)
             report = await self._contained("sweep", self.sweep)
             pause = min(self._longest, 1.0) if report is None else self._until(report.next_expiry)
+
+    async def _watch_forever(self) -> None:
+        pause = _WATCH
+        while True:
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
+            seen = await self._contained("watch", self.watch)
+            if seen is None:
+                pause = 2 * _WATCH
+            elif seen.gone:
+                pause = _CONFIRM
+            else:
+                pause = _WATCH * max(seen.alive, 2) / 2
 
     def _until(self, expiry: timedelta | None) -> float:
         if expiry is None:
@@ -103,6 +143,15 @@ class Maintenance:
         while True:
             await asyncio.sleep(self._config.seconds("gc_interval"))
             await self._contained("gc", self.gc)
+
+    async def _gauge_forever(self) -> None:
+        while True:
+            await self._contained("gauge", self._gauge)
+            await asyncio.sleep(_GAUGE)
+
+    async def _gauge(self) -> None:
+        for count in await self._store.run(self._functions.count_dispatches_by_status()):
+            metrics.record(metrics.DEPTH, count.dispatches, status=count.status)
 
     async def _contained(self, name: str, once: Callable[[], Awaitable[T]]) -> T | None:
         try:

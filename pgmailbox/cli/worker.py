@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgmailbox import metrics
 from pgmailbox.cli.connection import with_database
 from pgmailbox.cli.logs import LogFormat, configure_logs
 from pgmailbox.cli.serving import serve
 from pgmailbox.cli.target import load_mailbox
 from pgmailbox.dsn import parsed
+from pgmailbox.errors import InvalidArgument
+from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -42,6 +45,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="How log lines on stderr look.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(min=0, max=65535),
+    metavar="PORT",
+    help="Answer Prometheus on this port at /metrics (0 picks one).",
+)
 @with_database
 def worker_command(
     database: Database,
@@ -52,6 +61,7 @@ def worker_command(
     drain_timeout: float | None,
     until_idle: bool,
     log_format: str,
+    metrics_port: int | None,
 ) -> int:
     """Run the handlers of a mailbox until SIGTERM or SIGINT.
 
@@ -72,9 +82,20 @@ def worker_command(
         pgmailbox worker myapp.mail:mailbox --concurrency 20 --queue default --queue mail
     """
     configure_logs(LogFormat(log_format))
+    if metrics_port is not None:
+        _expose_metrics(metrics_port)
     mailbox = load_mailbox(target)
     _override(mailbox, database, concurrency, queues, drain_timeout)
     return _run(serve(mailbox, until_idle=until_idle))
+
+
+def _expose_metrics(port: int) -> None:
+    sink = metrics.PrometheusSink()
+    metrics.collect_into(sink)
+    try:
+        get_logger("worker").info("metrics.exposed", port=sink.serve(port))
+    except OSError as error:
+        raise InvalidArgument(f"port {port} cannot be listened on: {error}") from error
 
 
 def _override(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg.rows import tuple_row
 
+from pgmailbox import metrics
 from pgmailbox.errors import translated
 from pgmailbox.telemetry import get_logger
 
@@ -92,8 +93,9 @@ class Store:
 
 async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: _Watch) -> T:
     with translated(), watch.over(connection):
-        answer = await _execute(call, connection)
-        await connection.commit()
+        with metrics.timed(call.function):
+            answer = await _execute(call, connection)
+            await connection.commit()
         return answer
 
 
