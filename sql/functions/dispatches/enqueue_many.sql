@@ -21,6 +21,8 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
+    -- this transaction, if it has written already: its own rows may stand before these
+    mine constant xid := pg_current_xact_id_if_assigned()::xid;
     ids uuid[] := check_enqueue_many(enqueue_many.dispatches);
     stored record;
 begin
@@ -43,9 +45,17 @@ begin
                    when e.thread_id is null then 'ready'
                    when row_number() over (
                        partition by e.thread_id, e.urgency, e.due > now
-                           order by e.ord) = 1
-                   then 'ready'
-                   else 'blocked'
+                           order by e.ord) > 1
+                   then 'blocked'
+                   when mine is not null and (
+                       select d.xmin = mine
+                         from dispatch d
+                        where d.thread_id = e.thread_id
+                          and d.phase in ('ready', 'blocked')
+                          and d.priority = e.urgency
+                        order by d.seq desc
+                        limit 1) then 'blocked'
+                   else 'ready'
                end as phase
           from element e
     ), numbered as (
