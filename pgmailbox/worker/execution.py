@@ -61,7 +61,9 @@ class Execution:
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary to the application's code
             return self._judge(error)
-        return Drop() if self._hold.let_go is LetGo.LOST else Ack(response)
+        if self._hold.let_go in {LetGo.LOST, LetGo.INTERRUPTED}:
+            return verdict_of(self._hold.let_go)  # too late: the result is discarded
+        return Ack(response)
 
     async def _within_timeout(self) -> object:
         limit = self._handler.timeout

@@ -1,0 +1,256 @@
+"""An interrupt: the handler is cancelled first, and the lane let go only when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.runtime.apps import entries, make_ledger
+from tests.runtime.houses import load, running, until_drained, until_status
+from tests.sessions import wait_until, wait_until_async
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pgmailbox import Dispatch, HeldDispatch, Mailbox
+    from tests.runtime.crew import StartWorker
+    from tests.runtime.houses import NewMailbox
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+async def test_the_handler_is_cancelled_within_a_second_wherever_it_runs(
+    mailbox: Mailbox, start_worker: StartWorker, conn: Connection
+) -> None:
+    make_ledger(conn)
+    start_worker("bookkeeper")
+    await mailbox.enqueue({"n": 0, "seconds": 3600}, thread_id="t")
+    wait_until(lambda: entries(conn))
+    began = time.monotonic()
+    interrupt = await mailbox.interrupt("t")
+    wait_until(lambda: entries(conn)[0]["how"] == "cancelled", deadline=5)
+    assert time.monotonic() - began < 1
+    active = interrupt.active_dispatch_id
+    assert active == entries(conn)[0]["dispatch_id"]
+    assert active is not None
+    wait_until(lambda: not waits(conn, "t"))
+    assert (await load(mailbox, active)).status == "superseded"
+
+
+def waits(conn: Connection, thread_id: str) -> int:
+    """Count what is queued or claimed on a thread."""
+    found = conn.execute(
+        "select count(*) from pgmailbox.dispatches"
+        " where thread_id = %s and status in ('queued', 'claimed')",
+        [thread_id],
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@pytest.mark.parametrize("listen", [True, False], ids=["notified", "at its renewal"])
+async def test_the_lane_is_let_go_only_when_the_handler_has_ended(
+    new_mailbox: NewMailbox, listen: bool
+) -> None:
+    # the lease is far shorter than the handler's clean-up: the lane is kept all the same
+    mailbox = new_mailbox(lease=0.5, sweep_interval=0.1, poll_interval=0.1, listen=listen)
+    story: list[str] = []
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        story.append(f"begin {dispatch.payload}")
+        if dispatch.payload != 0:
+            return
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1.5)
+            story.append("end 0")
+
+    async with running(mailbox):
+        first = await mailbox.enqueue(0, thread_id="t")
+        await wait_until_async(lambda: story)
+        await mailbox.interrupt("t")
+        second = await mailbox.enqueue(1, thread_id="t")
+        await until_status(mailbox, second, "acked")
+        assert story == ["begin 0", "end 0", "begin 1"]
+        assert (await load(mailbox, first.dispatch_id)).status == "superseded"
+
+
+async def test_a_sync_handler_is_told_and_its_thread_waited_for(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(lease=0.5, sweep_interval=0.1)
+    story: list[str] = []
+
+    @mailbox.handler("default")
+    def work(dispatch: HeldDispatch) -> str:
+        story.append(f"begin {dispatch.payload}")
+        if dispatch.payload == 0:
+            while not dispatch.cancelled:
+                time.sleep(0.005)
+            time.sleep(1)
+            story.append("end 0")
+        return "done"
+
+    async with running(mailbox):
+        first = await mailbox.enqueue(0, thread_id="t")
+        await wait_until_async(lambda: story)
+        await mailbox.interrupt("t")
+        await until_status(mailbox, await mailbox.enqueue(1, thread_id="t"), "acked")
+        assert story == ["begin 0", "end 0", "begin 1"]
+        old = await load(mailbox, first.dispatch_id)
+    assert (old.status, old.run_response) == ("superseded", None)
+
+
+async def test_what_was_claimed_ahead_and_not_started_is_superseded(
+    new_mailbox: NewMailbox,
+) -> None:
+    mailbox = new_mailbox(concurrency=1, lease_renewal_interval=0.1)
+    began: list[object] = []
+    let_go = asyncio.Event()
+
+    @mailbox.handler("default", concurrency=1)
+    async def work(dispatch: HeldDispatch) -> None:
+        began.append(dispatch.payload)
+        if dispatch.payload == "slow":
+            await let_go.wait()
+
+    async with running(mailbox):
+        await mailbox.enqueue_many([{"payload": n} for n in range(500)])  # so that it claims ahead
+        await until_drained(mailbox)
+        await mailbox.enqueue_many(
+            [{"payload": "slow"}, *({"payload": "ahead", "thread_id": f"t{n}"} for n in range(20))]
+        )
+        await wait_until_async(lambda: "slow" in began)
+        claimed: list[Dispatch] = []
+        for n in range(20):
+            interrupt = await mailbox.interrupt(f"t{n}")
+            if interrupt.active_dispatch_id is not None:
+                claimed.append(await load(mailbox, interrupt.active_dispatch_id))
+        for dispatch in claimed:
+            await until_status(mailbox, dispatch, "superseded", deadline=5)
+        let_go.set()
+        await until_drained(mailbox)
+    assert "ahead" not in began
+
+
+async def test_a_handler_that_finishes_all_the_same_cannot_ack_what_was_interrupted(
+    new_mailbox: NewMailbox,
+) -> None:
+    mailbox = new_mailbox()
+    began = asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> str:
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "stubborn"
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await began.wait()
+        await mailbox.interrupt("t")
+        done = await until_status(mailbox, sent, "superseded", "acked")
+    assert (done.status, done.run_response) == ("superseded", None)
+
+
+async def test_a_second_interrupt_does_not_disturb_the_clean_up_of_the_first(
+    new_mailbox: NewMailbox,
+) -> None:
+    mailbox = new_mailbox(lease_renewal_interval=0.05)
+    began, cleaning, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.5)
+            cleaned.set()
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await began.wait()
+        await mailbox.interrupt("t")
+        await cleaning.wait()
+        await mailbox.interrupt("t")
+        await until_status(mailbox, sent, "superseded")
+        assert cleaned.is_set()
+
+
+async def test_what_a_notification_says_is_checked_before_anything_is_cancelled(
+    mailbox: Mailbox, conn: Connection
+) -> None:
+    let_go, began = asyncio.Event(), asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> str:
+        began.set()
+        await let_go.wait()
+        return "undisturbed"
+
+    async with running(mailbox) as handle:
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await began.wait()
+        lies: list[object] = [
+            {"event": "interrupt", "dispatch_id": str(sent.dispatch_id), "dispatch_epoch": 9},
+            {"event": "interrupt", "dispatch_id": "nonsense"},
+            {"event": "interrupt"},
+            {"event": "work", "queue": ["default"]},
+            {"event": ["work"]},
+            [],
+            7,
+            None,
+        ]
+        for lie in lies:
+            conn.execute("select pg_notify('pgmailbox', %s)", [json.dumps(lie)])
+        conn.execute("select pg_notify('pgmailbox', 'no json')")
+        conn.execute("select pg_notify('pgmailbox', repeat('[', 7900))")
+        # the listener lives, and has heard them all, when it hears of this
+        await mailbox.enqueue({}, thread_id="other")
+        await until_status(mailbox, sent, "claimed")
+        assert handle.is_running
+        await asyncio.sleep(0.3)
+        let_go.set()
+        done = await until_status(mailbox, sent, "acked", "superseded")
+        assert handle.is_running
+    assert (done.status, done.run_response) == ("acked", "undisturbed")
+
+
+async def test_a_cancellation_before_the_handlers_first_step_leaves_nothing_held(
+    new_mailbox: NewMailbox,
+) -> None:
+    """An interrupt may arrive between a claim and the first step of its handler's task."""
+    mailbox = new_mailbox()
+    ran: list[object] = []
+
+    @mailbox.handler("default", concurrency=1)
+    async def work(dispatch: HeldDispatch) -> None:
+        ran.append(dispatch.payload)
+
+    async with running(mailbox) as handle:
+        worker = handle._worker
+        start = worker._start
+        interrupted: list[Any] = []
+
+        def start_and_let_go(hold: Any, handler: Any) -> None:  # noqa: ANN401 - internals
+            from pgmailbox.worker.hold import LetGo
+
+            start(hold, handler)
+            if hold.thread_id == "t":
+                interrupted.append(hold)
+                worker._let_go(hold, LetGo.INTERRUPTED)
+
+        worker._start = start_and_let_go  # type: ignore[method-assign]
+        sent = await mailbox.enqueue(0, thread_id="t")
+        await until_status(mailbox, sent, "superseded")
+        await until_status(mailbox, await mailbox.enqueue(1, thread_id="u"), "acked")
+        await wait_until_async(lambda: worker.held == 0)
+    assert (ran, len(interrupted)) == ([1], 1)

@@ -1,0 +1,232 @@
+"""How soon work is picked up, with and without notifications."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tests.runtime.houses import load, running, until_drained, until_status
+from tests.sessions import one, rows, wait_until_async
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pgmailbox import Dispatch, HeldDispatch, Mailbox
+    from tests.runtime.houses import NewMailbox
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+async def sleeps(conn: Connection, consumers: int = 1) -> None:
+    """Return when that many consumers have said that they sleep."""
+    query = "select count(*) as n from pgmailbox.consumer where waiting"
+    await wait_until_async(lambda: one(conn, query)["n"] == consumers)
+
+
+async def pickup(mailbox: Mailbox, sent: Dispatch) -> float:
+    """Wait until a dispatch is done; return how long it had to wait to be claimed."""
+    done = await until_status(mailbox, sent, "acked")
+    assert done.last_claimed_at is not None
+    return (done.last_claimed_at - done.created_at).total_seconds()
+
+
+async def test_an_idle_worker_hears_of_work_at_once(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(poll_interval=600)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox):
+        for _ in range(3):
+            await sleeps(conn)
+            assert await pickup(mailbox, await mailbox.enqueue({}, thread_id="t")) < 0.5
+
+
+async def test_it_goes_on_hearing_after_it_has_said_again_that_it_lives(
+    new_mailbox: NewMailbox, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.listener._HEARTBEAT", 0.05)
+    mailbox = new_mailbox(poll_interval=600)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox):
+        await sleeps(conn)
+        query = "select seen_at from pgmailbox.consumer"
+        before = one(conn, query)
+        await wait_until_async(lambda: one(conn, query) != before)
+        await sleeps(conn)
+        assert await pickup(mailbox, await mailbox.enqueue({})) < 0.5
+
+
+async def test_without_listening_it_polls(new_mailbox: NewMailbox, conn: Connection) -> None:
+    mailbox = new_mailbox(poll_interval=0.2, listen=False)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox):
+        listening = "select from pg_stat_activity where query ilike 'listen%%'"
+        assert rows(conn, listening) == []
+        for _ in range(3):
+            await asyncio.sleep(0.5)  # idle for longer than its first, short pauses
+            assert await pickup(mailbox, await mailbox.enqueue({})) < 0.5
+
+
+async def test_a_notification_that_is_lost_costs_at_most_the_poll_interval(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(poll_interval=0.5)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox):
+        for _ in range(3):
+            await sleeps(conn)
+            conn.execute("update pgmailbox.consumer set waiting = false")  # nobody notifies now
+            assert await pickup(mailbox, await mailbox.enqueue({})) < 1
+
+
+async def test_what_is_scheduled_runs_on_time_though_the_worker_is_idle(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(poll_interval=600)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox):
+        await sleeps(conn)
+        later = await mailbox.enqueue({}, delay=1.2, thread_id="t")
+        sooner = await mailbox.enqueue({}, delay=0.6)
+        for sent, delay in ((sooner, 0.6), (later, 1.2)):
+            assert delay <= await pickup(mailbox, sent) < delay + 0.4
+
+
+async def test_a_retry_runs_on_time_though_the_worker_is_idle(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(poll_interval=600)
+    at: list[float] = []
+
+    @mailbox.handler("default", retry_delay=0.4)
+    async def fail_once(dispatch: HeldDispatch) -> None:
+        at.append(time.monotonic())
+        if dispatch.attempt == 1:
+            raise ValueError("again, please")
+
+    async with running(mailbox):
+        await until_status(mailbox, await mailbox.enqueue({}), "acked")
+    assert 0.2 <= at[1] - at[0] < 0.9
+
+
+async def test_what_a_long_transaction_enqueued_is_picked_up_after_its_commit(
+    new_mailbox: NewMailbox, dsn: str, conn: Connection
+) -> None:
+    mailbox = new_mailbox(poll_interval=600)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox), await psycopg.AsyncConnection.connect(dsn) as application:
+        await sleeps(conn)
+        sent = await mailbox.enqueue({}, thread_id="t", connection=application)
+        await until_status(mailbox, await mailbox.enqueue({}, thread_id="t"), "acked")
+        await sleeps(conn)
+        await asyncio.sleep(0.5)
+        await application.commit()
+        committed_at = time.monotonic()
+        await until_status(mailbox, sent, "acked")
+        assert time.monotonic() - committed_at < 0.5
+
+
+async def test_a_paused_queue_with_overdue_work_does_not_keep_an_idle_worker_spinning(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(queues=["open", "shut"], poll_interval=600)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox) as handle:
+        await mailbox.pause_queue("shut")
+        overdue = await mailbox.enqueue({}, queue="shut", delay=0.1)
+        await asyncio.sleep(0.3)
+        claims: list[int] = []
+        store = handle._worker._fetcher._store
+        run = store.run
+
+        async def counted(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed through
+            claims.append(1)
+            return await run(*args, **kwargs)
+
+        store.run = counted  # type: ignore[method-assign]
+        await asyncio.sleep(1)
+        assert len(claims) < 30
+        assert await pickup(mailbox, await mailbox.enqueue({}, queue="open")) < 1
+        await mailbox.resume_queue("shut")
+        await until_status(mailbox, overdue, "acked", deadline=5)
+
+
+async def test_nobody_is_notified_while_no_consumer_waits(
+    new_mailbox: NewMailbox, conn: Connection, dsn: str
+) -> None:
+    mailbox = new_mailbox(concurrency=1)
+    let_go = asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        await let_go.wait()
+
+    with psycopg.connect(dsn, autocommit=True) as listening:
+        listening.execute("listen pgmailbox")
+        heard = work_heard(listening)
+        assert heard == 0
+        await mailbox.enqueue_many([{}] * 10)
+        assert work_heard(listening) == 0, "nobody is there"
+        async with running(mailbox):
+            await wait_until_async(
+                lambda: one(
+                    conn, "select count(*) as n from pgmailbox.dispatches where status = 'claimed'"
+                )["n"]
+            )
+            work_heard(listening)
+            for _ in range(20):
+                await mailbox.enqueue({})
+            assert work_heard(listening) == 0, "the only consumer is busy"
+            let_go.set()
+            await until_drained(mailbox)
+            await sleeps(conn)
+            work_heard(listening)
+            await until_status(mailbox, await mailbox.enqueue({}), "acked")
+            assert work_heard(listening) >= 1, "it waits"
+
+
+def work_heard(listening: Connection) -> int:
+    """Count the notifications of new work that have come since the last call."""
+    return sum(
+        json.loads(message.payload).get("event") == "work"
+        for message in listening.notifies(timeout=0.2)
+    )
+
+
+async def test_a_burst_of_notifications_becomes_few_claims(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(poll_interval=600)
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox) as handle:
+        await sleeps(conn)
+        claims: list[int] = []
+        fetcher = handle._worker._fetcher
+        claim = fetcher._claim
+
+        async def counted(room: int) -> bool:
+            claims.append(room)
+            return await claim(room)
+
+        fetcher._claim = counted  # type: ignore[method-assign]
+        with conn.transaction():
+            for _ in range(500):
+                conn.execute(
+                    "select pg_notify('pgmailbox', %s)",
+                    [json.dumps({"event": "work", "queue": "default", "n": _})],
+                )
+        await asyncio.sleep(0.5)
+        assert len(claims) < 20
+
+
+async def test_work_for_other_queues_is_left_to_others(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(queues=["mine"])
+    mailbox.handler("default")(lambda dispatch: None)
+    async with running(mailbox):
+        theirs = await mailbox.enqueue({}, queue="theirs")
+        await until_status(mailbox, await mailbox.enqueue({}, queue="mine"), "acked")
+        assert (await load(mailbox, theirs.dispatch_id)).last_claimed_by is None
