@@ -31,7 +31,7 @@ def call_one(connection: Connection, function: str, /, **arguments: object) -> R
     return found[0]
 
 
-def scalar(connection: Connection, function: str, /, **arguments: object) -> Any:
+def scalar(connection: Connection, function: str, /, **arguments: object) -> Any:  # noqa: ANN401
     """Call a function that answers with one value, and return it."""
     return call_one(connection, function, **arguments)[function]
 
@@ -46,9 +46,9 @@ def claimed(connection: Connection, /, **arguments: object) -> Row:
     return call_one(connection, "claim", **{"consumer_id": "c", **arguments})
 
 
-def claims(connection: Connection, /, most: int = 100, **arguments: object) -> list[Row]:
-    """Claim up to that many dispatches."""
-    return call(connection, "claim", **{"consumer_id": "c", "max_dispatches": most, **arguments})
+def claims(connection: Connection, /, **arguments: object) -> list[Row]:
+    """Claim up to a hundred dispatches, or as many as are asked for."""
+    return call(connection, "claim", **{"consumer_id": "c", "max_dispatches": 100, **arguments})
 
 
 def fence(dispatch: Row) -> dict[str, object]:

@@ -74,7 +74,7 @@ def test_lanes_take_turns(conn: Connection) -> None:
     for thread in ("a", "b"):
         call(conn, "enqueue_many", dispatches=Jsonb([{"thread_id": thread}] * 3))
     turns = []
-    while found := claims(conn, most=1):
+    while found := claims(conn, max_dispatches=1):
         turns.append(found[0]["thread_id"])
         call_one(conn, "ack", **fence(found[0]))
     assert turns == ["a", "b"] * 3
@@ -83,7 +83,7 @@ def test_lanes_take_turns(conn: Connection) -> None:
 def test_it_takes_at_most_what_was_asked_for(conn: Connection) -> None:
     for n in range(5):
         enqueued(conn, thread_id=f"t{n}")
-    assert [len(claims(conn, most=2)) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(claims(conn, max_dispatches=2)) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_only_the_named_queues_are_claimed_from(conn: Connection) -> None:
@@ -158,11 +158,11 @@ def test_empty_means_that_nothing_was_claimable(conn: Connection) -> None:
     """However many busy lanes stand in front of the one that is free."""
     for n in range(300):
         enqueued(conn, thread_id=f"busy{n}")
-    assert len(claims(conn, most=300)) == 300
+    assert len(claims(conn, max_dispatches=300)) == 300
     for n in range(300):
         enqueued(conn, thread_id=f"busy{n}", priority=0)
     free = enqueued(conn, thread_id="free", priority=255)
-    assert ids(claims(conn, most=1)) == [free["dispatch_id"]]
+    assert ids(claims(conn, max_dispatches=1)) == [free["dispatch_id"]]
 
 
 def test_a_lane_whose_only_ready_dispatch_was_stale_gives_its_next_in_the_same_call(
@@ -258,9 +258,9 @@ def test_a_sub_second_lease_is_legal(conn: Connection) -> None:
 
 def test_more_than_a_thousand_are_asked_for_in_several_calls(conn: Connection) -> None:
     call(conn, "enqueue_many", dispatches=Jsonb([{}] * 1200))
-    first = claims(conn, most=5000)
+    first = claims(conn, max_dispatches=5000)
     assert len(first) == 1000
-    assert len(claims(conn, most=5000)) == 200
+    assert len(claims(conn, max_dispatches=5000)) == 200
     call(conn, "ack_many", **fences(*first))
 
 

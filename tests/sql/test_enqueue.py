@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -52,13 +52,13 @@ def test_what_is_given_is_kept(conn: Connection) -> None:
 def test_a_delay_and_a_start_time_both_schedule(conn: Connection) -> None:
     delayed = enqueued(conn, delay=timedelta(hours=1))
     assert delayed["available_at"] - delayed["created_at"] == timedelta(hours=1)
-    at = datetime(2200, 1, 1, tzinfo=timezone.utc)
+    at = datetime(2200, 1, 1, tzinfo=UTC)
     assert enqueued(conn, available_at=at)["available_at"] == at
     assert claims(conn) == []
 
 
 def test_a_start_time_in_the_past_is_now(conn: Connection) -> None:
-    past = enqueued(conn, available_at=datetime(2000, 1, 1, tzinfo=timezone.utc))
+    past = enqueued(conn, available_at=datetime(2000, 1, 1, tzinfo=UTC))
     assert past["available_at"] == past["created_at"]
     assert ids(claims(conn)) == [past["dispatch_id"]]
 
@@ -84,7 +84,7 @@ def test_a_start_time_in_the_past_is_now(conn: Connection) -> None:
         ({"thread_id": "ü" * 512, "dedupe_key": "😀" * 512}, "too long together"),
         ({"delay": timedelta(seconds=-1)}, "delay"),
         ({"delay": timedelta(days=366_000)}, "delay"),
-        ({"delay": timedelta(0), "available_at": datetime.now(timezone.utc)}, "not both"),
+        ({"delay": timedelta(0), "available_at": datetime.now(UTC)}, "not both"),
         ({"on_duplicate": "ignore"}, "ignore"),
         ({"on_duplicate": None}, "on_duplicate"),
     ],

@@ -30,7 +30,8 @@ def drained(conn: Connection) -> list[object]:
         call(
             conn,
             "ack_many",
-            **{"dispatch_ids": ids(found), "claim_tokens": [d["claim_token"] for d in found]},
+            dispatch_ids=ids(found),
+            claim_tokens=[d["claim_token"] for d in found],
         )
     return order
 

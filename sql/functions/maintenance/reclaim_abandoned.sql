@@ -24,6 +24,9 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -56,7 +59,7 @@ begin
           from (
               select d.dispatch_id, d.claim_token, d.claimed_by
                 from dispatch d
-               where d.status = 'claimed' and d.claimed_by = any (dead)
+               where d.lease_until is not null and d.claimed_by = any (dead)
                order by d.lease_until
                limit reclaim_abandoned.max_dispatches
                  for update skip locked
@@ -71,7 +74,8 @@ begin
            and not exists (
                    select
                      from dispatch d
-                    where d.status = 'claimed' and d.claimed_by = c.consumer_id);
+                    where d.lease_until is not null
+                      and d.claimed_by = c.consumer_id);
     end if;
 
     select count(*) filter (where c.gone_since is null),

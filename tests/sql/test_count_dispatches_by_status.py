@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from tests.calls import call, call_one, claimed, claims, enqueued, fence, fences
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+def counted(conn: Connection) -> dict[str, tuple[int, bool]]:
+    return {
+        row["status"]: (row["dispatches"], row["estimated"])
+        for row in call(conn, "count_dispatches_by_status")
+    }
+
+
+def test_every_status_is_counted_exactly_while_they_are_few(conn: Connection) -> None:
+    assert counted(conn) == dict.fromkeys(
+        ("queued", "claimed", "acked", "cancelled", "superseded", "dead_letter"), (0, False)
+    )
+    for n in range(3):
+        enqueued(conn, thread_id=f"t{n}")
+    call_one(conn, "ack", **fence(claimed(conn)))
+    call_one(conn, "dead_letter", **fence(claimed(conn)), error="x")
+    claims(conn)
+    for _ in range(2):
+        call_one(conn, "cancel", dispatch_id=enqueued(conn)["dispatch_id"])
+    enqueued(conn)
+    assert counted(conn) == {
+        "queued": (1, False),
+        "claimed": (1, False),
+        "acked": (1, False),
+        "cancelled": (2, False),
+        "superseded": (0, False),
+        "dead_letter": (1, False),
+    }
+
+
+def test_beyond_ten_thousand_the_terminal_ones_are_estimates_and_say_so(
+    conn: Connection,
+) -> None:
+    for _ in range(11):
+        call(conn, "enqueue_many", dispatches=Jsonb([{}] * 1000))
+        call(conn, "ack_many", **fences(*claims(conn, max_dispatches=1000)))
+    enqueued(conn)
+    call_one(conn, "dead_letter", **fence(claimed(conn)), error="x")
+    enqueued(conn)
+    conn.execute("analyze pgmailbox.dispatch_history")
+    found = counted(conn)
+    acked, estimated = found.pop("acked")
+    assert estimated
+    assert 10_000 < acked < 12_000
+    assert found["dead_letter"] == (1, False)
+    assert found["queued"] == (1, False)
