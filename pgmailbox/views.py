@@ -120,6 +120,14 @@ class Views:
             consumer_id,
         )
 
+    def live(self, dispatch_ids: Sequence[UUID]) -> int:
+        """Return how many of the dispatches are not terminal yet."""
+        query = """
+            select count(*) from {dispatches}
+             where dispatch_id = any (%s) and status in ('queued', 'claimed')
+        """
+        return int(self._scalars(query, list(dispatch_ids))[0])
+
     # --- asking ---------------------------------------------------------------------------
 
     def _rows(self, query: str, *parameters: object, columns: Sequence[str] = ()) -> list[Row]:

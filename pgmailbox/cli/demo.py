@@ -136,6 +136,6 @@ def _summary(report: DemoReport) -> str:
     threads = counted(len(report.threads), "thread")
     return f"""
 {report.delivered} of {report.expected} delivered on {threads}: {verdict}.
-Retried: {retried}, the work of the killed worker. Such a one may have been done twice: delivery is
+Retried: {retried}, what the killed worker held. Such a one may have been done twice: delivery is
 at least once, and order is that of first completion. Pickup (median, p99) is from enqueue to claim;
 for a retried one it includes the recovery."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pgmailbox.config import MailboxConfig
@@ -33,7 +34,7 @@ _WORK_SECONDS: Final = 0.02
 _BUSY_SECONDS: Final = 4.0
 """How long the deepest thread, and each worker, may be busy; long files get shorter handlers."""
 _WORKER_SLOTS: Final = 8
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 30.0
 _GLANCE: Final = 0.02
 
 
@@ -63,11 +64,11 @@ def _work_seconds(events: Sequence[Event], workers: int) -> float:
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _Killed:
-    def __init__(self, hand: Hand, held: Sequence[UUID]) -> None:
-        self.hand = hand
-        self.held = held
-        self.at = time.monotonic()
+    hand: Hand
+    held: Sequence[UUID]
+    at: float
 
 
 class _Scene:
@@ -122,42 +123,43 @@ class _Scene:
     # --- the kill -------------------------------------------------------------------------
 
     def _kill_a_busy_one(self) -> _Killed | None:
-        """Freeze a worker that seems to hold something, look again, and kill it if it does."""
+        """Kill a worker that holds something; none when they are too quick to be caught."""
         end = time.monotonic() + _STREAM_SECONDS
         while time.monotonic() < end:
             for hand in self._crew.alive:
-                if self._views.held_by(hand.name):
-                    held = self._frozen(hand)
-                    if held:
-                        return self._kill(hand, held)
+                if self._views.held_by(hand.name) and self._is_caught(hand):
+                    return self._kill(hand)
         self._say("no worker was caught with work in its hands: nobody was killed")
         return None
 
-    def _frozen(self, hand: Hand) -> Sequence[UUID]:
+    def _is_caught(self, hand: Hand) -> bool:
+        """Freeze a worker and look again; let it go on if it holds nothing."""
         hand.freeze()
         time.sleep(_GLANCE)  # what it had sent to the server is carried out meanwhile
-        held = self._views.held_by(hand.name)
-        if not held:
-            hand.thaw()
-        return held
+        if self._views.held_by(hand.name):
+            return True
+        hand.thaw()
+        return False
 
-    def _kill(self, hand: Hand, held: Sequence[UUID]) -> _Killed:
+    def _kill(self, hand: Hand) -> _Killed:
         hand.kill()
-        killed = _Killed(hand, held)
-        self._say(f"killed {hand.name} (SIGKILL) while it held {len(held)} claimed dispatches")
+        killed = _Killed(hand, self._views.held_by(hand.name), time.monotonic())
+        self._say(f"killed {hand.name} (SIGKILL) while it held {len(killed.held)} dispatches")
         self._say(f"started {self._crew.hire().name} in its place")
         return killed
 
     def recover(self, killed: _Killed) -> Kill:
-        """Wait until others have run again what the dead worker held."""
-        name, held = killed.hand.name, killed.held
-        self._wait(
-            lambda: self._stage.ledger.redone(self._stage.connection, held) == len(held),
-            f"what {name} held is not run again",
-        )
+        """Wait until others have done what the dead worker held.
+
+        Not all of it need be done again: the server may still have carried out the last settle that
+        the worker had sent.
+        """
+        name = killed.hand.name
+        self._wait(lambda: not self._views.live(killed.held), f"what {name} held is not done")
         seconds = time.monotonic() - killed.at
-        self._say(f"what {name} held was run again by others, {seconds:.1f} s after its death")
-        return Kill(name, len(held), seconds)
+        redone = self._stage.ledger.redone(self._stage.connection, killed.held)
+        self._say(f"{redone} of them were run again by others, {seconds:.1f} s after its death")
+        return Kill(name, redone, seconds)
 
     # --- the end --------------------------------------------------------------------------
 
@@ -169,15 +171,21 @@ class _Scene:
         self._say("the workers were told to drain (SIGTERM), and left with exit code 0")
 
     def _is_done(self) -> bool:
-        return not self._views.queue_depth() and not self._stage.ledger.missing(
-            self._stage.connection
-        )
+        return not self._views.queue_depth() and not self._missing()
 
     def _wait(self, is_so: Callable[[], bool], otherwise: str) -> None:
-        end = time.monotonic() + _PATIENCE
+        """Wait for as long as the ledger grows."""
+        looked, missing = time.monotonic(), self._missing()
         while not is_so():
             self._crew.must_be_alive()
-            if time.monotonic() > end:
-                words = "\n".join(hand.last_words() for hand in self._crew.hands)
-                raise PgMailboxError(f"{otherwise} within {_PATIENCE:.0f} s", detail=words)
             time.sleep(_GLANCE)
+            if time.monotonic() > looked + _PATIENCE:
+                looked, before, missing = time.monotonic(), missing, self._missing()
+                if missing == before:
+                    words = "\n".join(hand.last_words() for hand in self._crew.hands)
+                    raise PgMailboxError(
+                        f"{otherwise}, and for {_PATIENCE:.0f} s nothing has moved", detail=words
+                    )
+
+    def _missing(self) -> int:
+        return self._stage.ledger.missing(self._stage.connection)

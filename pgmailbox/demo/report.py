@@ -33,10 +33,10 @@ class Kill:
     """The worker that was killed."""
 
     worker: str
-    held: int
-    """How many dispatches it had claimed when it died."""
+    redone: int
+    """How many dispatches it held when it died, so that others had to run them again."""
     recovered_after: float
-    """Seconds from its death until the last of them had been run again."""
+    """Seconds from its death until the last of them had been done."""
 
 
 @dataclass(frozen=True, slots=True)
