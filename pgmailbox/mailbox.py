@@ -103,14 +103,9 @@ class Mailbox:
         """
         self._enter_loop()
         async with self._opening:
-            if self._is_open:
-                return
-            try:
+            if not self._is_open:
                 await self._connect()
-            except BaseException:
-                await self._disconnect()
-                raise
-            self._is_open = True
+                self._is_open = True
 
     async def close(self) -> None:
         """Shut a running lifecycle down and disconnect; a pool of the application stays open."""

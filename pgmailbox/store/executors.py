@@ -73,7 +73,7 @@ class Store:
             async with self._pool.connection(timeout=wait) as pooled:
                 return await _committed(call, pooled, watch)
         finally:
-            if watch.has_hung_up:
+            if watch.is_lost:
                 await self._replace_all()
 
     @staticmethod
@@ -82,9 +82,9 @@ class Store:
         return await _committed(call, connection, _Watch(patience))
 
     async def _replace_all(self) -> None:
-        """Replace what else is in the pool: where one connection has gone silent, others have.
+        """Replace what else is in the pool: where one connection is broken or silent, others are.
 
-        Each would have to be waited for otherwise, one after the other.
+        Each would cost a call otherwise, and time, one after the other.
         """
         drain = getattr(self._pool, "drain", None)  # since psycopg_pool 3.3
         if drain is not None:
@@ -125,25 +125,26 @@ class SyncStore:
 
 
 class _Watch:
-    """Hangs up on a connection that takes too long."""
+    """Sees whether a connection breaks, and hangs up on one that takes too long."""
 
     def __init__(self, patience: float | None) -> None:
         self._patience = patience
-        self.has_hung_up = False
+        self.is_lost = False
 
     @contextmanager
     def over(self, connection: AsyncConnection[Any]) -> Generator[None]:
-        if self._patience is None:
-            yield
-            return
-        timer = asyncio.get_running_loop().call_later(self._patience, self._give_up, connection)
+        timer = None
+        if self._patience is not None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(self._patience, self._give_up, connection)
         try:
             yield
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
+            self.is_lost = connection.broken
 
     def _give_up(self, connection: AsyncConnection[Any]) -> None:
-        self.has_hung_up = True
         _log.warning("connection.given_up", patience=self._patience)
         _hang_up(connection)
 

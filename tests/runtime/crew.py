@@ -2,8 +2,9 @@
 
     python -m tests.runtime.crew DSN APP '{"lease": 1}'
 
-runs the mailbox that ``tests.runtime.apps.APP`` makes, says ``ready``, and shuts down when its
-standard input closes.
+runs a mailbox with the handlers of ``tests.runtime.apps.APP``, says ``ready``, and shuts down when
+its standard input closes. Besides the fields of `MailboxConfig` there are ``mailboxes``, how many,
+and ``ledger``, the DSN of the application's tables.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -99,26 +101,19 @@ class WorkerProcess:
 
 async def _work(dsn: str, app: str, settings: dict[str, object]) -> None:
     mailboxes = int(str(settings.pop("mailboxes", 1)))
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(mailboxes - 1):
-            tasks.create_task(_serve(dsn, app, settings, announce=False))
-        await _serve(dsn, app, settings, announce=True)
-
-
-async def _serve(dsn: str, app: str, settings: dict[str, object], *, announce: bool) -> None:
-    config = MailboxConfig(**settings)  # type: ignore[arg-type] # from the command line
-    async with Mailbox(dsn, config=config) as mailbox, getattr(apps, app)(mailbox, dsn):
-        await mailbox.start_lifecycle_ready()
-        if announce:
-            print("ready", flush=True)
-        await asyncio.to_thread(_wait_for_the_end)
+    books = str(settings.pop("ledger", dsn))
+    async with AsyncExitStack() as stack:
+        for _ in range(mailboxes):
+            config = MailboxConfig(**settings)  # type: ignore[arg-type] # from the command line
+            mailbox = await stack.enter_async_context(Mailbox(dsn, config=config))
+            await stack.enter_async_context(getattr(apps, app)(mailbox, books))
+            await mailbox.start_lifecycle_ready()
+            stack.push_async_callback(mailbox.close)
+        print("ready", flush=True)
+        await asyncio.to_thread(_STDIN_CLOSED.wait)
 
 
 _STDIN_CLOSED: Final = threading.Event()
-
-
-def _wait_for_the_end() -> None:
-    _STDIN_CLOSED.wait()
 
 
 def _watch_stdin() -> None:
