@@ -11,6 +11,7 @@ import click
 from pgmailbox.cli.connection import with_database
 from pgmailbox.cli.failures import NO
 from pgmailbox.cli.output import as_json, counted, show_json, show_table
+from pgmailbox.cli.signals import unwind_on_sigterm
 from pgmailbox.demo import own_schema, own_server, play, read_events, sample_path
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def demo_command(
     def say(line: str) -> None:
         click.echo(f"• {line}", err=json_wanted)
 
+    unwind_on_sigterm()
     events = _events(path, thread_field, say)
     with _stage(database, say, keep=keep) as stage:
         report = play(stage, events, workers=workers, say=say)

@@ -45,6 +45,11 @@ class Signals:
         self._loop.call_soon_threadsafe(self.draining.set)
 
 
+def unwind_on_sigterm() -> None:
+    """Let SIGTERM end this process as an exception would: what was begun is undone on the way."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+
 def leave_at_once(code: int) -> NoReturn:
     """End the process without waiting for its threads."""
     for stream in (sys.stdout, sys.stderr):

@@ -144,7 +144,7 @@ class _Scene:
     def _kill(self, hand: Hand) -> _Killed:
         hand.kill()
         killed = _Killed(hand, self._views.held_by(hand.name), time.monotonic())
-        self._say(f"killed {hand.name} (SIGKILL) while it held {len(killed.held)} dispatches")
+        self._say(f"killed {hand.name} (SIGKILL); claimed and not done: {len(killed.held)}")
         self._say(f"started {self._crew.hire().name} in its place")
         return killed
 
@@ -158,7 +158,7 @@ class _Scene:
         self._wait(lambda: not self._views.live(killed.held), f"what {name} held is not done")
         seconds = time.monotonic() - killed.at
         redone = self._stage.ledger.redone(self._stage.connection, killed.held)
-        self._say(f"{redone} of them were run again by others, {seconds:.1f} s after its death")
+        self._say(f"run again by others: {redone}, all within {seconds:.1f} s of its death")
         return Kill(name, redone, seconds)
 
     # --- the end --------------------------------------------------------------------------

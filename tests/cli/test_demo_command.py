@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from pgmailbox.demo import read_events, sample_path
-from tests.sessions import rows
+from tests.sessions import rows, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,18 @@ def test_the_demo_leaves_nothing_in_your_database(
     assert document["killed"]["redone"] > 0
     assert sum(thread["retried"] for thread in document["threads"]) >= document["killed"]["redone"]
     assert {thread["thread_id"] for thread in document["threads"]} == set("01234")
+    with psycopg.connect(empty_dsn) as connection:
+        assert rows(connection, LEFTOVERS) == []
+
+
+def test_a_demo_that_is_terminated_leaves_nothing_either(
+    cli_on_empty: Cli, empty_dsn: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    demo = cli_on_empty.start("demo", log=log)
+    wait_until(lambda: "killed worker-" in log.read_text())
+    demo.terminate()
+    assert demo.wait(20) == 128 + signal.SIGTERM
     with psycopg.connect(empty_dsn) as connection:
         assert rows(connection, LEFTOVERS) == []
 
