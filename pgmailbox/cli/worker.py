@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     "--drain-timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="How long running handlers may finish before they are cancelled and released. [30]",
+    help="How long running handlers may take to finish before they are cancelled and released. "
+    "Default: the mailbox's own, which is 30 unless it says otherwise.",
 )
 @click.option("--until-idle", is_flag=True, help="End, with 0, when nothing is left to do.")
 @click.option(
