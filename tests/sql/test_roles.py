@@ -153,13 +153,14 @@ def test_a_producer_cannot_claim(conn: Connection, connect: Connect) -> None:
 
 def test_an_observer_cannot_write(conn: Connection, connect: Connect) -> None:
     with login(conn, connect, "observer") as session:
-        for name, arguments in {
+        attempts: dict[str, dict[str, object]] = {
             "enqueue": {},
             "interrupt": {"thread_id": "t"},
             "pause_queue": {"queue": "q"},
             "cancel": {"dispatch_id": uuid4()},
             "purge_terminal": {},
-        }.items():
+        }
+        for name, arguments in attempts.items():
             with refused("42501"):
                 call(session, name, **arguments)
 
