@@ -1,7 +1,8 @@
 """The recurring repair (sweep) and the recurring clean-up (GC), and the loops that call them.
 
-Three loops: the *watch* notices consumers whose session is gone, within about a second; the *sweep*
-reclaims expired leases as they expire and reconciles runs; the *GC* removes what is old.
+Three loops: the *watch* notices consumers whose session is gone, within about a second, and leases
+that lapse sooner than the sweep expects; the *sweep* reclaims expired leases as they expire and
+reconciles runs; the *GC* removes what is old.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox import metrics
+from pgmailbox.backoff import first_line, pause
 from pgmailbox.config import as_timedelta
 from pgmailbox.models import GcReport, SweepReport
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.models import Abandoned
@@ -32,10 +35,12 @@ _GC_PATIENCE: Final = 120.0
 """Seconds that one call of the clean-up may take: it deletes thousands of rows."""
 _GRACE: Final = 0.05
 """Seconds to wait beyond a lease's end, so that the sweep finds it lapsed."""
-_WATCH: Final = 0.8
+_WATCH: Final = 0.6
 """Seconds between two looks for consumers that are gone, for a fleet of one or two. A larger one
 shares the looking: it looks as often all together, however many processes it has."""
-_CONFIRM: Final = 0.35
+_WATCH_AT_LEAST: Final = 5.0
+"""Seconds between two looks of one process, however large the fleet: it may shrink at one blow."""
+_CONFIRM: Final = 0.55
 """Seconds until the second look, which tells a process that is gone from one that reconnects: a
 little more than the grace of `reclaim_abandoned`."""
 _GAUGE: Final = 10.0
@@ -43,6 +48,7 @@ _GAUGE: Final = 10.0
 _OVERDUE: Final = 0.5
 """Seconds until the next look at a lease that has lapsed and could not be reclaimed: someone has
 its row locked."""
+_NOW: Final = timedelta(0)
 
 
 class Maintenance:
@@ -62,26 +68,34 @@ class Maintenance:
         self._callback = callback
         # Whoever claims from now on, with leases like ours, cannot lapse before this.
         self._longest = min(config.seconds("sweep_interval"), config.seconds("lease"))
+        self._sweeps_at = 0.0
+        self._lapsed = asyncio.Event()
 
     async def sweep(self) -> SweepReport:
         """Reclaim expired leases and reconcile runs, until there is nothing more to do."""
-        reclaimed = reconciled = 0
-        while page := await self._store.run(self._functions.reclaim_expired_leases(_PAGE)):
-            reclaimed += len(page)
+        reclaimed = dead = reconciled = 0
+        while taken := await self._store.run(self._functions.reclaim_expired_leases(_PAGE)):
+            reclaimed += len(taken)
+            dead += sum(status == "dead_letter" for _, status in taken)
+        metrics.record_reclaimed(reclaimed, dead)
         while page := await self._store.run(self._functions.reconcile_terminal_dispatches(_PAGE)):
             reconciled += len(page)
         report = SweepReport(reclaimed, reconciled, await self._next_expiry())
-        metrics.record(metrics.RECLAIMED, reclaimed)
         if reclaimed or reconciled:
             _log.info("sweep.finished", reclaimed=reclaimed, reconciled=reconciled)
         return report
 
     async def watch(self) -> Abandoned:
-        """Reclaim what consumers hold whose session is gone."""
-        seen = await self._store.run(self._functions.reclaim_abandoned(_PAGE))
-        if seen.reclaimed:
-            metrics.record(metrics.RECLAIMED, len(seen.reclaimed))
-            _log.warning("consumer.gone", reclaimed=len(seen.reclaimed))
+        """Reclaim what consumers hold whose session is gone; return what was seen last."""
+        reclaimed = 0
+        while True:
+            seen = await self._store.run(self._functions.reclaim_abandoned(_PAGE))
+            metrics.record_reclaimed(len(seen.reclaimed), seen.dead_lettered)
+            reclaimed += len(seen.reclaimed)
+            if not seen.reclaimed:
+                break
+        if reclaimed:
+            _log.warning("consumer.gone", reclaimed=reclaimed)
         return seen
 
     async def gc(self) -> GcReport:
@@ -111,24 +125,31 @@ class Maintenance:
 
     async def _sweep_forever(self) -> None:
         # The first tick is skipped, but a lease that was taken long before may lapse soon.
-        expiry = await self._contained("sweep", self._next_expiry)
-        pause = self._until(expiry)
+        wait = self._until(await self._contained("sweep", self._next_expiry))
         while True:
-            await asyncio.sleep(pause)
+            self._sweeps_at = time.monotonic() + wait
+            self._lapsed.clear()
+            await pause(wait, until=self._lapsed)
             report = await self._contained("sweep", self.sweep)
-            pause = min(self._longest, 1.0) if report is None else self._until(report.next_expiry)
+            wait = min(self._longest, 1.0) if report is None else self._until(report.next_expiry)
 
     async def _watch_forever(self) -> None:
-        pause = _WATCH
+        wait = _WATCH
         while True:
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
             seen = await self._contained("watch", self.watch)
-            if seen is None:
-                pause = 2 * _WATCH
-            elif seen.gone:
-                pause = _CONFIRM
-            else:
-                pause = _WATCH * max(seen.alive, 2) / 2
+            if seen is not None:
+                self._expect(seen.next_expiry)
+            wait = _until_next_look(seen)
+
+    def _expect(self, expiry: timedelta | None) -> None:
+        """Sweep now when a lease has lapsed that was taken for a shorter time than we take ours.
+
+        Not when the sweep knows of it, and comes back to it soon.
+        """
+        late = self._sweeps_at - time.monotonic() > _OVERDUE
+        if late and expiry is not None and expiry <= _NOW:
+            self._lapsed.set()
 
     def _until(self, expiry: timedelta | None) -> float:
         if expiry is None:
@@ -153,12 +174,15 @@ class Maintenance:
         for count in await self._store.run(self._functions.count_dispatches_by_status()):
             metrics.record(metrics.DEPTH, count.dispatches, status=count.status)
 
-    async def _contained(self, name: str, once: Callable[[], Awaitable[T]]) -> T | None:
+    async def _contained(self, loop: str, once: Callable[[], Awaitable[T]]) -> T | None:
         try:
-            return await once()
+            result = await once()
         except Exception as error:  # noqa: BLE001 - this loop owns it: no pass may end the loop
-            _log.warning(f"{name}.failed", error=str(error))
+            metrics.record(metrics.PASSES, 1, loop=loop, result="failed")
+            _log.warning(f"{loop}.failed", error=first_line(error))
             return None
+        metrics.record(metrics.PASSES, 1, loop=loop, result="ok")
+        return result
 
     async def _call_back(self) -> None:
         if self._callback is None:
@@ -168,4 +192,14 @@ class Maintenance:
             if inspect.isawaitable(result):
                 await result
         except Exception:  # noqa: BLE001 - the application's code; its failure is contained
+            metrics.record(metrics.PASSES, 1, loop="callback", result="failed")
             _log.exception("maintenance_callback.failed")
+
+
+def _until_next_look(seen: Abandoned | None) -> float:
+    """Return the seconds until the watch looks again."""
+    if seen is None:
+        return 2 * _WATCH
+    if seen.gone:
+        return _CONFIRM
+    return min(_WATCH * max(seen.alive, 2) / 2, _WATCH_AT_LEAST)

@@ -26,6 +26,7 @@ class Kind(Enum):
     """What an instrument does with its values."""
 
     COUNTER = "counter"
+    UP_DOWN = "up-down counter"
     HISTOGRAM = "histogram"
     GAUGE = "gauge"
 
@@ -55,6 +56,13 @@ SETTLED: Final = Instrument(
     "Dispatches settled by this process: ack, nack, dead, release, supersede; or lost.",
     ("outcome",),
 )
+DEAD_LETTERED: Final = Instrument(
+    "pgmailbox.dispatches.dead_lettered",
+    Kind.COUNTER,
+    "1",
+    "Dispatches that this process made dead letters: by a handler, or by reclaiming them.",
+    ("by",),
+)
 PICKUP: Final = Instrument(
     "pgmailbox.pickup.latency",
     Kind.HISTOGRAM,
@@ -63,13 +71,27 @@ PICKUP: Final = Instrument(
     ("queue",),
 )
 RUNNING: Final = Instrument(
-    "pgmailbox.handlers.running", Kind.GAUGE, "1", "Handlers that run in this process."
+    "pgmailbox.handlers.running", Kind.UP_DOWN, "1", "Handlers that run in this process."
 )
 RECLAIMED: Final = Instrument(
     "pgmailbox.dispatches.reclaimed",
     Kind.COUNTER,
     "1",
     "Dispatches that this process took back from consumers that let them lapse.",
+)
+RECOVERED: Final = Instrument(
+    "pgmailbox.recovery.repaired",
+    Kind.COUNTER,
+    "1",
+    "What the steps of recovery found to do, by step (the fields of RecoveryReport).",
+    ("step",),
+)
+PASSES: Final = Instrument(
+    "pgmailbox.maintenance.passes",
+    Kind.COUNTER,
+    "1",
+    "Passes of the recurring loops (recovery, sweep, watch, gc, callback, gauge): ok or failed.",
+    ("loop", "result"),
 )
 ORPHANED: Final = Instrument(
     "pgmailbox.threads.orphaned", Kind.GAUGE, "1", "Orphaned threads, at the last recovery."
@@ -87,9 +109,12 @@ DEPTH: Final = Instrument(
 INSTRUMENTS: Final = (
     OPERATIONS,
     SETTLED,
+    DEAD_LETTERED,
     PICKUP,
     RUNNING,
     RECLAIMED,
+    RECOVERED,
+    PASSES,
     ORPHANED,
     PURGED,
     DEPTH,
@@ -102,7 +127,7 @@ class Sink(Protocol):
     """Where measurements go."""
 
     def record(self, instrument: Instrument, value: float, labels: Labels) -> None:
-        """Add to a counter, observe in a histogram, or set a gauge."""
+        """Add to a counter (up or down), observe in a histogram, or set a gauge."""
         ...
 
 
@@ -120,9 +145,22 @@ def record(instrument: Instrument, value: float, **labels: str) -> None:
         sink.record(instrument, value, labels)
 
 
+def record_reclaimed(count: int, dead: int) -> None:
+    """Count dispatches that were taken back, and those of them that are dead letters now."""
+    if count:
+        record(RECLAIMED, count)
+    if dead:
+        record(DEAD_LETTERED, dead, by="reclaim")
+
+
 def collect_into(sink: Sink) -> None:
     """Send every measurement to this sink too, from now on."""
     _sinks.append(sink)
+
+
+def stop_collecting_into(sink: Sink) -> None:
+    """Send nothing to this sink any more."""
+    _sinks.remove(sink)
 
 
 class timed:  # noqa: N801 - read as a phrase: with timed("claim"): ...
@@ -164,16 +202,17 @@ class OpenTelemetrySink:
         meter = metrics.get_meter("pgmailbox")
         make: dict[Kind, Any] = {
             Kind.COUNTER: meter.create_counter,
+            Kind.UP_DOWN: meter.create_up_down_counter,
             Kind.HISTOGRAM: meter.create_histogram,
             Kind.GAUGE: meter.create_gauge,
         }
+        verbs = {Kind.HISTOGRAM: "record", Kind.GAUGE: "set"}
         self._write: dict[str, Any] = {}
         for instrument in INSTRUMENTS:
             made = make[instrument.kind](
                 instrument.name, unit=instrument.unit, description=instrument.description
             )
-            names = {Kind.COUNTER: "add", Kind.HISTOGRAM: "record", Kind.GAUGE: "set"}
-            self._write[instrument.name] = getattr(made, names[instrument.kind])
+            self._write[instrument.name] = getattr(made, verbs.get(instrument.kind, "add"))
 
     def record(self, instrument: Instrument, value: float, labels: Labels) -> None:
         """Record one value."""
@@ -205,7 +244,7 @@ class PrometheusSink:
         if labels:
             metric = metric.labels(**labels)
         match instrument.kind:
-            case Kind.COUNTER:
+            case Kind.COUNTER | Kind.UP_DOWN:
                 metric.inc(value)
             case Kind.HISTOGRAM:
                 metric.observe(value)
@@ -224,9 +263,9 @@ class PrometheusSink:
                 return self._client.Counter(name, **common)
             case Kind.HISTOGRAM:
                 return self._client.Histogram(f"{name}_seconds", buckets=_BUCKETS, **common)
-            case Kind.GAUGE:
+            case Kind.GAUGE | Kind.UP_DOWN:
                 return self._client.Gauge(name, **common)
 
 
-with suppress(ImportError):
+with suppress(ImportError, AttributeError):  # not installed, or before it had gauges
     collect_into(OpenTelemetrySink())

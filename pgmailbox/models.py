@@ -131,6 +131,10 @@ class Abandoned:
     """Consumers that are gone, and will be forgotten when nothing of theirs is left."""
     reclaimed: list[UUID]
     """Dispatches that were given back, or dead-lettered."""
+    dead_lettered: int
+    """How many of those became dead letters."""
+    next_expiry: timedelta | None
+    """How long until the next lease lapses; None when nothing is claimed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ they take turns page by page, and what one has repaired the others no longer fin
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox import metrics
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from uuid import UUID
 
     from pgmailbox.store import Call, Functions, Store
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _log: Final = get_logger("recovery")
 _PAGE: Final = 256
+_NAMED: Final = 20
+"""How many orphaned threads a log line names; the view shows them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +60,72 @@ class Recovery:
         A step that fails is named in a note on the exception; the steps before it have been
         committed, and running it all again is always right.
         """
-        f = self._functions
-        with _step("reclaim expired leases"):
-            reclaimed = await self._until_empty(f.reclaim_expired_leases)
-        with _step("reconcile terminal dispatches with their runs"):
-            reconciled = await self._until_empty(f.reconcile_terminal_dispatches)
-        with _step("repair message events"):
-            repaired = await self._until_empty(f.repair_message_events)
-        with _step("wake threads with queued work"):
-            woken = sum([len(page) async for page in self._threads(f.wake_threads)])
-        with _step("give prepared runs their dispatch back"):
-            reconstructed = await self._over_runs(f.reconstruct_dispatches)
-        with _step("wake runs that wait for background tasks"):
-            woken_runs = await self._over_runs(f.wake_background_runs)
-        with _step("look for orphaned threads"):
-            orphaned = await self._orphans()
         report = RecoveryReport(
-            reclaimed, reconciled, repaired, woken, reconstructed, woken_runs, orphaned
+            reclaimed=await _step("reclaimed", self._reclaim),
+            reconciled=await _step("reconciled", self._reconcile),
+            repaired_events=await _step("repaired_events", self._repair_events),
+            woken_threads=await _step("woken_threads", self._wake_threads),
+            reconstructed=await _step("reconstructed", self._reconstruct),
+            woken_runs=await _step("woken_runs", self._wake_runs),
+            orphaned=await _step("orphaned", self._orphans),
         )
-        metrics.record(metrics.RECLAIMED, reclaimed)
-        metrics.record(metrics.ORPHANED, orphaned)
-        _log.info("recovery.finished", **asdict(report))
+        metrics.record(metrics.ORPHANED, report.orphaned)
+        metrics.record(metrics.PASSES, 1, loop="recovery", result="ok")
+        _log.info("recovery.finished")
         return report
 
-    async def _until_empty(self, step: Callable[[int], Call[list[T]]]) -> int:
-        done = 0
+    # --- the steps, each of which says how much it did ------------------------------------
+
+    async def _reclaim(self) -> int:
+        count = dead = 0
+        async for page in self._until_empty(self._functions.reclaim_expired_leases):
+            count += len(page)
+            dead += sum(status == "dead_letter" for _, status in page)
+        metrics.record_reclaimed(count, dead)
+        return count
+
+    async def _reconcile(self) -> int:
+        return await _counted(self._until_empty(self._functions.reconcile_terminal_dispatches))
+
+    async def _repair_events(self) -> int:
+        return await _counted(self._until_empty(self._functions.repair_message_events))
+
+    async def _wake_threads(self) -> int:
+        return await _counted(self._threads(self._functions.wake_threads))
+
+    async def _reconstruct(self) -> int:
+        return await self._over_runs(self._functions.reconstruct_dispatches)
+
+    async def _wake_runs(self) -> int:
+        return await self._over_runs(self._functions.wake_background_runs)
+
+    async def _orphans(self) -> int:
+        count = 0
+        named: list[str] = []
+        async for page in self._threads(self._functions.list_threads_with_pending_messages):
+            orphans = await self._store.run(self._functions.orphans_among(page))
+            count += len(orphans)
+            named += orphans[: _NAMED - len(named)]
+        if count:
+            _log.warning(
+                "threads.orphaned",
+                count=count,
+                threads=named,
+                hint="nothing will read their pending messages; see the view orphaned_threads",
+            )
+        return count
+
+    # --- pages ------------------------------------------------------------------------------
+
+    async def _until_empty(self, step: Callable[[int], Call[list[T]]]) -> AsyncGenerator[list[T]]:
+        """Yield what a step did, until it finds nothing more to do."""
         while page := await self._store.run(step(_PAGE)):
-            done += len(page)
-        return done
+            yield page
 
     async def _threads(
         self, step: Callable[[int, str | None], Call[list[str]]]
     ) -> AsyncGenerator[list[str]]:
+        """Walk the threads of a step, by keyset."""
         after: str | None = None
         while page := await self._store.run(step(_PAGE, after)):
             yield page
@@ -98,7 +134,7 @@ class Recovery:
     async def _over_runs(
         self, step: Callable[[int, UUID | None], Call[list[tuple[UUID, bool]]]]
     ) -> int:
-        """Walk the runs of a step; return for how many something was done."""
+        """Walk the runs of a step, by keyset; return for how many something was done."""
         done = 0
         after: UUID | None = None
         while page := await self._store.run(step(_PAGE, after)):
@@ -106,21 +142,39 @@ class Recovery:
             after = page[-1][0]
         return done
 
-    async def _orphans(self) -> int:
-        count = 0
-        async for page in self._threads(self._functions.list_threads_with_pending_messages):
-            orphans = await self._store.run(self._functions.orphans_among(page))
-            count += len(orphans)
-            if orphans:
-                _log.warning("threads.orphaned", threads=orphans)
-        return count
+
+async def _counted(pages: AsyncGenerator[list[T]]) -> int:
+    count = 0
+    async for page in pages:
+        count += len(page)
+    return count
+
+
+async def _step(name: str, step: Callable[[], Awaitable[int]]) -> int:
+    with _named(name):
+        count = await step()
+    metrics.record(metrics.RECOVERED, count, step=name)
+    _log.info("recovery.step_finished", step=name, count=count)
+    return count
+
+
+_TASKS: Final = {
+    "reclaimed": "reclaim expired leases",
+    "reconciled": "bring runs in line with their terminal dispatches",
+    "repaired_events": "repair message events",
+    "woken_threads": "wake threads with queued work",
+    "reconstructed": "give prepared runs their dispatch back",
+    "woken_runs": "wake runs that wait for background tasks",
+    "orphaned": "look for orphaned threads",
+}
 
 
 @contextmanager
-def _step(name: str) -> Generator[None]:
+def _named(step: str) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(f"while recovery tried to {name}")
-        _log.warning("recovery.failed", step=name, error=str(error))
+        error.add_note(f"while recovery tried to {_TASKS[step]}")
+        metrics.record(metrics.PASSES, 1, loop="recovery", result="failed")
+        _log.warning("recovery.failed", step=step, error=str(error))
         raise

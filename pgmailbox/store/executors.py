@@ -64,7 +64,7 @@ class Store:
         rest: after an `OperationalError` it is unknown whether the call was carried out.
         """
         if connection is not None:
-            with translated():
+            with translated(), metrics.timed(call.function):
                 return await _execute(call, connection)
         limit = self._patience if patience is None else patience
         wait = None if limit is None else min(limit, _WAIT_FOR_CONNECTION)
@@ -114,12 +114,16 @@ class SyncStore:
     def run(self, call: Call[T]) -> T:
         """Run one call as a transaction of its own. Raises as `Store.run`."""
         with self._pool.connection() as pooled:
-            return self.run_on(pooled, call)
+            return self.run_on(pooled, call)  # the pool commits after it
 
     @staticmethod
     def run_on(connection: Connection[Any], call: Call[T]) -> T:
         """Run one call as part of the connection's transaction."""
-        with translated(), connection.cursor(row_factory=tuple_row, binary=True) as cursor:
+        with (
+            translated(),
+            metrics.timed(call.function),
+            connection.cursor(row_factory=tuple_row, binary=True) as cursor,
+        ):
             cursor.execute(call.query, call.parameters)
             return call.read(cursor.fetchall())
 

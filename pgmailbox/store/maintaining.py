@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class MaintenanceFunctions(Schema):
     """Functions for recovery, sweep and clean-up."""
 
-    def reclaim_expired_leases(self, max_dispatches: int = 100) -> Call[list[UUID]]:
-        """Call `reclaim_expired_leases`, for the ids."""
+    def reclaim_expired_leases(self, max_dispatches: int = 100) -> Call[list[tuple[UUID, str]]]:
+        """Call `reclaim_expired_leases`, for what each dispatch has become."""
         return self.call(
             "reclaim_expired_leases",
             {"max_dispatches": max_dispatches},
-            scalars,
-            ("dispatch_id",),
+            pairs,
+            ("dispatch_id", "status"),
         )
 
     def next_lease_expiry(self) -> Call[timedelta | None]:
@@ -56,7 +56,7 @@ class MaintenanceFunctions(Schema):
             "reclaim_abandoned",
             {"max_dispatches": max_dispatches},
             lambda rows: Abandoned(*rows[0]),
-            ("alive", "gone", "reclaimed"),
+            ("alive", "gone", "reclaimed", "dead_lettered", "next_expiry"),
         )
 
     def repair_message_events(self, max_threads: int = 100) -> Call[list[str]]:

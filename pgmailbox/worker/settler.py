@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 from pgmailbox import metrics
 from pgmailbox.backoff import is_from_database, persistently
 from pgmailbox.errors import Refused
+from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede, plainer
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log: Final = get_logger("worker")
+_MAX_ATTEMPTS: Final = DISPATCH_COLUMNS.index("max_attempts")
 _MOST: Final = 500
 _TRIES: Final = 3
 """How often one dispatch is sent that the database does not accept, though it is there."""
@@ -99,17 +101,16 @@ class Settler:
     async def _send(self, group: Batch, tries: int = 1) -> None:
         """Settle verdicts that are alike with one call."""
         try:
-            settled = await self._persistently(self._call_for(group))
+            answered = await self._persistently(self._call_for(group))
         except Exception as error:
             if not is_from_database(error):
                 raise
             await self._send_otherwise(group, error, tries)
             return
-        outcome = type(group[0][1]).__name__.lower()
-        metrics.record(metrics.SETTLED, len(settled), outcome=outcome)
+        settled, outcome = set(answered), type(group[0][1]).__name__.lower()
+        _count(group, settled, outcome)
         for hold, _ in group:
             if hold.dispatch_id not in settled:
-                metrics.record(metrics.SETTLED, 1, outcome="lost")
                 self._say("claim.lost", hold, verdict=outcome)
 
     async def _send_otherwise(self, group: Batch, error: Exception, tries: int) -> None:
@@ -156,6 +157,24 @@ class Settler:
             case Drop():
                 raise AssertionError("a drop writes nothing")
         assert_never(verdict)
+
+
+def _count(group: Batch, settled: set[UUID], outcome: str) -> None:
+    if not metrics.is_collected():
+        return
+    metrics.record(metrics.SETTLED, len(settled), outcome=outcome)
+    if len(settled) < len(group):
+        metrics.record(metrics.SETTLED, len(group) - len(settled), outcome="lost")
+    dead = sum(_is_final(*item) for item in group if item[0].dispatch_id in settled)
+    if dead:
+        metrics.record(metrics.DEAD_LETTERED, dead, by="handler")
+
+
+def _is_final(hold: Hold, verdict: Verdict) -> bool:
+    """Tell whether a verdict makes a dead letter."""
+    return isinstance(verdict, Dead) or (
+        isinstance(verdict, Nack) and hold.attempt >= hold.row[_MAX_ATTEMPTS]
+    )
 
 
 def _alike(batch: Batch) -> Iterable[Batch]:

@@ -231,13 +231,13 @@ class Worker:
         hold.task = asyncio.create_task(execution.run())
         self._running.add(hold.task)
         hold.task.add_done_callback(lambda task: self._ended(hold, task))
-        metrics.record(metrics.RUNNING, len(self._running))
+        metrics.record(metrics.RUNNING, 1)
 
     def _ended(self, hold: Hold, task: asyncio.Task[Verdict]) -> None:
         # a callback, for a task that is cancelled before its first step never gets to say anything
         hold.task = None
         self._running.discard(task)
-        metrics.record(metrics.RUNNING, len(self._running))
+        metrics.record(metrics.RUNNING, -1)
         self._limits[hold.kind].end(hold)
         self._lanes.discard(hold.lane)
         self._settle(hold, _verdict_of(hold, task))

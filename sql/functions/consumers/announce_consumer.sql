@@ -24,17 +24,18 @@ begin
         raise exception 'queues must not be null' using errcode = 'PM005';
     end if;
     insert into consumer as c (
-        consumer_id, queues, kinds, concurrency, backend_pid, backend_start, started_at,
-        seen_at)
+        consumer_id, queues, kinds, concurrency, backend_pid, backend_start,
+        server_since, started_at, seen_at)
     select announce_consumer.consumer_id, announce_consumer.queues,
            announce_consumer.kinds, announce_consumer.concurrency, a.pid,
-           a.backend_start, clock(), clock()
+           a.backend_start, server_since(), clock(), clock()
       from (select pg_backend_pid() as pid) me
       left join pg_stat_activity a using (pid)
         on conflict on constraint consumer_pkey do update
        set queues = excluded.queues, kinds = excluded.kinds,
            concurrency = excluded.concurrency, backend_pid = excluded.backend_pid,
            backend_start = excluded.backend_start,
+           server_since = excluded.server_since,
            waiting = c.waiting and c.backend_pid = excluded.backend_pid,
            gone_since = null, seen_at = excluded.seen_at;
 end

@@ -7,8 +7,10 @@
 -- it again while it says that more is left.
 --
 -- Events are numbered as they happen, so that the oldest stand first: no more of them
--- are looked at than may be deleted. A consumer that was not seen for that long is
--- forgotten, unless its session is there still.
+-- are looked at than may be deleted, and none is locked that stays. A lane that says
+-- nothing any more (no policy, no pause, no halt) is forgotten, and a consumer that was
+-- not seen for that long, unless its session is there still. Both are looked at again
+-- once they are locked.
 --
 -- Locks: as purge_terminal.   Time: the database clock.
 create or replace function gc(
@@ -27,22 +29,36 @@ as $$
 #variable_conflict use_column
 declare
     cutoff constant timestamptz := clock() - gc.older_than;
+    past bigint[];
     deleted bigint;
 begin
     perform check_age(gc.older_than);
     perform check_count('max_rows', gc.max_rows);
     perform turn_history_ring(gc.older_than / 4);
 
+    past := array(
+        select o.event_id
+          from (select e.event_id, e.at
+                  from event e
+                 order by e.event_id
+                 limit gc.max_rows) o
+         where o.at <= cutoff);
     delete from event e
      where e.event_id = any (array(
-               select o.event_id
-                 from (select e.event_id, e.at
-                         from event e
-                        order by e.event_id
-                        limit gc.max_rows
-                          for update skip locked) o
-                where o.at <= cutoff));
+               select p.event_id
+                 from event p
+                where p.event_id = any (past)
+                  for update skip locked));
     get diagnostics purged_events = row_count;
+    delete from lane l
+     where l.thread_id = any (array(
+               select i.thread_id
+                 from lane i
+                where i.policy = 'skip' and i.paused_at is null and i.halted_at is null
+                  and i.updated_at <= cutoff
+                order by i.updated_at
+                limit gc.max_rows
+                  for update skip locked));
     delete from consumer c
      where c.seen_at <= cutoff
        and not exists (
@@ -62,5 +78,5 @@ end
 $$;
 
 comment on function gc(interval, int) is
-    'One bounded pass of the clean-up of terminal dispatches, events and consumers not '
-    'seen for older_than; says whether more is left.';
+    'One bounded pass of the clean-up of terminal dispatches, events, lanes that say '
+    'nothing and consumers not seen for older_than; says whether more is left.';

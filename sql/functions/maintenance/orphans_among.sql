@@ -3,6 +3,8 @@
 -- Neither a live dispatch nor a running run: reported, not started, since a person has to
 -- say what is to become of them. Reads the queue as it stands at this moment, so that a
 -- thread that was just woken is no false alarm.
+--
+-- Locks: none.   Time: none.
 create or replace function orphans_among(thread_ids text[])
 returns setof text
 language plpgsql
@@ -18,10 +20,15 @@ begin
     return query
     select t.thread_id
       from unnest(orphans_among.thread_ids) with ordinality t (thread_id, ord)
-     where exists (select from pending_message p where p.thread_id = t.thread_id)
+     where (select true
+              from pending_message p
+             where p.thread_id = t.thread_id
+             limit 1)
        and not has_live_dispatch(t.thread_id)
-       and not exists (
-               select from run r where r.thread_id = t.thread_id and r.status = 'running')
+       and (select true
+              from run r
+             where r.thread_id = t.thread_id and r.status = 'running'
+             limit 1) is null
      order by t.ord;
 end
 $$;

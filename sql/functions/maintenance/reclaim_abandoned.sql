@@ -5,19 +5,35 @@
 -- server ends that session within moments, and pg_stat_activity no longer shows it. The
 -- first to see that writes it down (gone_since); what is still so after the grace is
 -- reclaimed as if the leases had expired. An owner that only lost its connection has
--- announced itself again by then. An ordinary role sees another role's backend_start as
--- null: then a process with that number counts as the session, and the leases decide.
+-- announced itself again by then.
+--
+-- It errs on the side of the leases:
+--   - Where the server is not the one that the consumer announced itself to, or has been
+--     restarted since, everybody's session is gone and the grace is five seconds: more
+--     than the pauses with which consumers try to come back.
+--   - What was claimed or renewed after the session was missed is held by somebody who
+--     lives, and stays.
+--   - An ordinary role sees the start of another role's session as null; then a process
+--     of that number counts as the session.
+--   - Who never announced itself is never gone.
+--
+-- The row of a consumer is locked before what it held is reclaimed, so that it either
+-- has announced itself again, and keeps it, or waits to do so until this is over.
 --
 -- alive: consumers whose sessions last, so that a fleet can share the work of looking.
 -- gone: consumers that are gone and not forgotten yet; look again after the grace.
+-- reclaimed: not those that are stale by epoch, which become superseded.
+-- next_expiry: as of next_lease_expiry, so that whoever looks knows when to sweep.
 --
--- Locks: rows of consumer and dispatch, never waiting.   Time: the database clock.
+-- Locks: rows of consumer, then of dispatch, never waiting.   Time: the database clock.
 create or replace function reclaim_abandoned(
-    grace interval default '300 ms',
+    grace interval default '500 ms',
     max_dispatches int default 100,
     out alive int,
     out gone int,
-    out reclaimed uuid[]
+    out reclaimed uuid[],
+    out dead_lettered int,
+    out next_expiry interval
 )
 returns record
 language plpgsql
@@ -31,35 +47,54 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    dead text[];
+    here constant timestamptz := server_since();
+    after_restart constant interval := greatest(reclaim_abandoned.grace, '5 s');
+    lost record;
+    dead_ids text[] := '{}';
+    dead_since timestamptz[];
     left_behind record;
 begin
     perform check_duration('grace', reclaim_abandoned.grace, true);
     perform check_count('max_dispatches', reclaim_abandoned.max_dispatches);
-    update consumer c
-       set gone_since = now
-     where c.consumer_id = any (array(
-               select s.consumer_id
-                 from consumer s
-                where s.gone_since is null
-                  and s.backend_pid is not null
-                  and not is_session(s.backend_pid, s.backend_start)
-                  for update skip locked));
-
-    dead := array(
-        select c.consumer_id
-          from consumer c
-         where c.gone_since <= now - reclaim_abandoned.grace
-           and not is_session(c.backend_pid, c.backend_start));
     reclaimed := '{}';
-    if cardinality(dead) > 0 then
+    lost := lost_sessions();
+    if cardinality(lost.consumer_ids) > 0 then
+        update consumer c
+           set gone_since = now
+         where c.consumer_id = any (array(
+                   select s.consumer_id
+                     from consumer s
+                    where s.consumer_id = any (lost.consumer_ids)
+                      and s.backend_pid = any (lost.pids)
+                      and s.gone_since is null
+                      for update skip locked));
+
+        select coalesce(array_agg(g.consumer_id), '{}'), array_agg(g.gone_since)
+          into dead_ids, dead_since
+          from (
+              select c.consumer_id, c.gone_since
+                from consumer c
+               where c.consumer_id = any (lost.consumer_ids)
+                 and c.backend_pid = any (lost.pids)
+                 and c.gone_since <= now - case
+                         when c.server_since = here then reclaim_abandoned.grace
+                         else after_restart
+                     end
+                 for update skip locked
+          ) g;
+    end if;
+
+    if cardinality(dead_ids) > 0 then
         select array_agg(d.dispatch_id) as ids, array_agg(d.claim_token) as tokens,
                array_agg('consumer ' || d.claimed_by || ' is gone') as errors
           into left_behind
           from (
               select d.dispatch_id, d.claim_token, d.claimed_by
                 from dispatch d
-               where d.lease_until is not null and d.claimed_by = any (dead)
+               where d.lease_until is not null
+                 and d.claimed_by = any (dead_ids)
+                 and d.updated_at
+                     <= dead_since[array_position(dead_ids, d.claimed_by)]
                order by d.lease_until
                limit reclaim_abandoned.max_dispatches
                  for update skip locked
@@ -68,23 +103,34 @@ begin
             reclaimed := fail_claimed(
                 left_behind.ids, left_behind.tokens, 'reclaimed', left_behind.errors);
         end if;
+        -- what is locked (its handler is settling it, in a transaction of its own) is
+        -- returned to
         delete from consumer c
-         where c.consumer_id = any (dead)
-           and c.gone_since is not null
-           and not exists (
-                   select
+         where c.consumer_id = any (dead_ids)
+           and c.consumer_id <> all (array(
+                   select d.claimed_by
                      from dispatch d
                     where d.lease_until is not null
-                      and d.claimed_by = c.consumer_id);
+                      and d.claimed_by = any (dead_ids)
+                      and d.updated_at
+                          <= dead_since[array_position(dead_ids, d.claimed_by)]));
     end if;
 
     select count(*) filter (where c.gone_since is null),
            count(*) filter (where c.gone_since is not null)
       into alive, gone
       from consumer c;
+    select count(*) into dead_lettered
+      from unnest(reclaimed) r (dispatch_id)
+     where (select true
+              from dispatch d
+             where d.dispatch_id = r.dispatch_id
+             limit 1) is null;
+    next_expiry := next_lease_expiry();
 end
 $$;
 
 comment on function reclaim_abandoned(interval, int) is
     'Reclaim what consumers hold whose listening session has been gone for the grace; '
-    'returns how many consumers live, how many are gone, and the dispatches reclaimed.';
+    'returns how many consumers live, how many are gone, the dispatches reclaimed, how '
+    'many of them became dead letters, and when the next lease lapses.';

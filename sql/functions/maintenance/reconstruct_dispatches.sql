@@ -3,9 +3,11 @@
 -- Under the id that was written down with the run, so that two processes which recover at
 -- once make it once: for the second the id exists, which is as it should be. Examines one
 -- page of prepared runs by run_id and returns them all, each with whether its dispatch
--- was made here; go on after the last run_id until there is none.
+-- was made here; go on after the last run_id until there is none. A run that somebody
+-- has locked is being carried on, or given its dispatch, and is passed over.
 --
--- Time: the database clock.
+-- Locks: rows of run, never waiting, and the ids that it makes.   Time: the database
+-- clock.
 create or replace function reconstruct_dispatches(
     page_size int default 256,
     after uuid default null,
@@ -18,6 +20,7 @@ volatile
 security definer
 set search_path from current
 set enable_seqscan = off
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -34,24 +37,41 @@ begin
          order by r.run_id
          limit reconstruct_dispatches.page_size);
 
+    -- one that was made by hand, without an id: it is written down before it is used
+    update run r
+       set dispatch_id = new_id(), updated_at = clock()
+     where r.run_id = any (array(
+               select u.run_id
+                 from run u
+                where u.run_id = any (page)
+                  and u.status = 'created'
+                  and u.dispatch_id is null
+                  for no key update skip locked));
+
     return query
     with missing as materialized (
         select r.run_id, r.dispatch_id, r.thread_id, r.kind, r.queue, r.priority
           from run r
          where r.run_id = any (page)
            and r.status = 'created'
-           and not exists (
-                   select from dispatch d where d.dispatch_id = r.dispatch_id)
-           and not exists (
-                   select from dispatch_history h where h.dispatch_id = r.dispatch_id)
+           and r.dispatch_id is not null
+           and (select true
+                  from dispatch d
+                 where d.dispatch_id = r.dispatch_id
+                 limit 1) is null
+           and (select true
+                  from dispatch_history h
+                 where h.dispatch_id = r.dispatch_id
+                 limit 1) is null
+         order by r.run_id
+           for no key update skip locked
     ), made as materialized (
         select m.run_id, revive_dispatch(m.run_id, m.dispatch_id, m.thread_id, m.kind,
                                          m.queue, m.priority) as new
           from missing m
     )
-    select p.run_id, coalesce(m.new, false)
+    select p.run_id, p.run_id = any (array(select m.run_id from made m where m.new))
       from unnest(page) with ordinality p (run_id, ord)
-      left join made m on m.run_id = p.run_id
      order by p.ord;
 end
 $$;

@@ -13,6 +13,7 @@ volatile
 security definer
 set search_path from current
 set enable_seqscan = off
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -28,9 +29,8 @@ begin
            for update skip locked
     ), published as (
         update thread t
-           set published_seq = b.last_seq, updated_at = clock()
-          from behind b
-         where t.thread_id = b.thread_id
+           set published_seq = t.last_seq, updated_at = clock()
+         where t.thread_id = any (array(select b.thread_id from behind b))
     ), story as (
         insert into event (at, event, thread_id, detail)
         select clock(), 'messages_committed', b.thread_id,

@@ -18,6 +18,7 @@ volatile
 security definer
 set search_path from current
 set enable_seqscan = off
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -41,14 +42,17 @@ begin
           from run r
          where r.run_id = any (page)
            and r.status = 'waiting'
-           and not exists (select from dispatch d where d.dispatch_id = r.dispatch_id)
+           and (select true
+                  from dispatch d
+                 where d.dispatch_id = r.dispatch_id
+                 limit 1) is null
+         order by r.run_id
            for update skip locked
     ), resumed as materialized (
         select f.run_id, exists (select from resume_run(f.run_id)) as new from free f
     )
-    select p.run_id, coalesce(r.new, false)
+    select p.run_id, p.run_id = any (array(select r.run_id from resumed r where r.new))
       from unnest(page) with ordinality p (run_id, ord)
-      left join resumed r on r.run_id = p.run_id
      order by p.ord;
 end
 $$;

@@ -26,7 +26,9 @@ declare
 begin
     perform check_thread_id(create_run.thread_id);
     if not coalesce(
-        create_run.input is not null and create_run.kind <> '' and create_run.queue <> ''
+        create_run.input is not null
+        and length(create_run.kind) between 1 and 512
+        and length(create_run.queue) between 1 and 512
         and create_run.priority between 0 and 255, false)
     then
         perform refuse_enqueue(
