@@ -14,22 +14,26 @@ declare
     schema constant text := current_schema();
     reading constant text[] := '{
         count_dispatches_by_status, current_dispatch_epoch, list_dispatches,
-        list_terminal_dispatches, list_threads_with_pending_messages, live_consumers, load_dispatch, queued_thread_ids,
+        list_terminal_dispatches, list_messages, list_pending,
+        list_threads_with_pending_messages, live_consumers, load_dispatch,
+        pending_queue_revision, queued_thread_ids,
         timeline, why, work_left, clock}';
     producing constant text[] := '{
-        cancel, create_run, enqueue, enqueue_many, interrupt}';
+        cancel, create_run, deliver, enqueue, enqueue_many, interrupt, reorder_pending,
+        retract_pending, submit, submit_background, submit_live, update_pending}';
     maintaining constant text[] := '{
         gc, next_lease_expiry, orphans_among, purge_terminal, reclaim_abandoned,
         reclaim_expired_leases, reconcile_terminal_dispatches, reconstruct_dispatches,
         repair_message_events, resume_run, wake_background_runs, wake_threads}';
     consuming constant text[] := '{
-        ack, ack_many, announce_consumer, await_work, claim, claim_dispatch,
-        dead_letter, dead_letter_many, dismiss_consumer, extend_lease, extend_leases,
-        nack, nack_many, record_dispatch_start, record_run_result, release,
-        release_many, renew_leases, supersede_claimed}';
+        ack, ack_many, announce_consumer, append_messages, await_work, claim,
+        claim_dispatch, dead_letter, dead_letter_many, dismiss_consumer, extend_lease,
+        extend_leases, finish_run, freeze, nack, nack_many, record_dispatch_start,
+        record_run_result, release, release_many, renew_leases, start_run,
+        supersede_claimed, wait_run}';
     operating constant text[] := '{
-        cancel, interrupt, pause_queue, pause_thread, resume_queue, resume_thread,
-        retry_dispatch, set_lane_policy}';
+        cancel, interrupt, pause_queue, pause_thread, remove_message, resume_queue,
+        resume_thread, retry_dispatch, set_lane_policy, set_mailbox_limit}';
     may jsonb;
     role_name text;
     rank text;

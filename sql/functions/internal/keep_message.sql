@@ -1,0 +1,32 @@
+-- keep_message: the trigger that makes committed messages immutable.
+--
+-- The one change that is allowed is to become a tombstone; nothing is ever deleted.
+create or replace function keep_message()
+returns trigger
+language plpgsql
+set search_path from current
+as $$
+begin
+    if tg_op = 'UPDATE'
+       and old.removed_at is null and new.removed_at is not null
+       and new.payload = '{}'
+       and (new.thread_id, new.seq, new.message_id, new.created_at, new.committed_at)
+           = (old.thread_id, old.seq, old.message_id, old.created_at, old.committed_at)
+       and new.written = old.written
+       and new.run_id is not distinct from old.run_id
+       and new.dispatch_id is not distinct from old.dispatch_id
+    then
+        return new;
+    end if;
+    raise exception 'message % of thread % is committed', old.seq, old.thread_id using
+        errcode = 'PM007',
+        hint = 'remove_message puts a tombstone in its place';
+end
+$$;
+
+comment on function keep_message() is
+    'Internal: trigger of message; committed messages change only into tombstones.';
+
+create or replace trigger message_immutable
+    before update or delete on message
+    for each row execute function keep_message();

@@ -1,0 +1,33 @@
+-- lock_thread: make sure that a thread has its row, lock it and return it.
+--
+-- Whoever commits, edits, reorders or limits holds this lock: they take turns.
+-- Delivering does not, unless the thread has a limit.
+create or replace function lock_thread(thread_id text)
+returns thread
+language plpgsql
+volatile
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    locked thread;
+begin
+    select t.* into locked
+      from thread t
+     where t.thread_id = lock_thread.thread_id
+       for update;
+    if not found then
+        insert into thread (thread_id, created_at, updated_at)
+        values (lock_thread.thread_id, clock(), clock())
+            on conflict do nothing;
+        select t.* into locked
+          from thread t
+         where t.thread_id = lock_thread.thread_id
+           for update;
+    end if;
+    return locked;
+end
+$$;
+
+comment on function lock_thread(text) is
+    'Internal: lock a thread''s row, making it if there is none.';

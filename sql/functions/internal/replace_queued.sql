@@ -1,0 +1,44 @@
+-- replace_queued: what is queued in a thread and has not started makes way.
+--
+-- The dispatches become superseded and what came with them is retracted. One that is
+-- locked (being claimed or cancelled) has started or ended, and stays out of it.
+--
+-- Locks: queued rows (skip locked), the thread.
+create or replace function replace_queued(thread_id text)
+returns int
+language plpgsql
+volatile
+set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    queued uuid[];
+begin
+    queued := array(
+        select d.dispatch_id
+          from dispatch d
+         where d.thread_id = replace_queued.thread_id
+           and d.phase in ('ready', 'blocked')
+           for update skip locked)
+        || array(
+        select d.dispatch_id
+          from dispatch d
+         where d.thread_id = replace_queued.thread_id and d.phase = 'scheduled'
+           for update skip locked);
+    if queued = '{}' then
+        return 0;
+    end if;
+    perform lock_thread(replace_queued.thread_id);
+    delete from pending_message p
+     where p.thread_id = replace_queued.thread_id and p.dispatch_id = any (queued);
+    perform touch_pending(replace_queued.thread_id);
+    perform retire(queued, null, 'superseded');
+    return cardinality(queued);
+end
+$$;
+
+comment on function replace_queued(text) is
+    'Internal: supersede a thread''s queued dispatches and retract what came with them.';

@@ -1,0 +1,18 @@
+-- touch_pending: note that a thread's pending queue has changed otherwise than by a
+-- delivery.
+create or replace function touch_pending(thread_id text)
+returns void
+language plpgsql
+volatile
+set search_path from current
+as $$
+#variable_conflict use_column
+begin
+    update thread t
+       set pending_revision = nextval('event_id_seq'), updated_at = clock()
+     where t.thread_id = touch_pending.thread_id;
+end
+$$;
+
+comment on function touch_pending(text) is
+    'Internal: raise the revision of a thread''s pending queue.';

@@ -1,0 +1,32 @@
+-- retract_pending: take a message back, as long as no run has read it.
+--
+-- Later ones close up. Its id is free again.
+--
+-- Locks: the thread, then the message.
+create or replace function retract_pending(
+    thread_id text, message_id text, expected_revision bigint default null
+)
+returns setof pending_entry
+language plpgsql
+volatile
+security definer
+set search_path from current
+as $$
+#variable_conflict use_column
+begin
+    perform lock_pending(
+        retract_pending.thread_id, retract_pending.message_id,
+        retract_pending.expected_revision);
+    return query
+    select *
+      from pending_entries(
+               retract_pending.thread_id, array[retract_pending.message_id]);
+    delete from pending_message p
+     where p.thread_id = retract_pending.thread_id
+       and p.message_id = retract_pending.message_id;
+    perform touch_pending(retract_pending.thread_id);
+end
+$$;
+
+comment on function retract_pending(text, text, bigint) is
+    'Take a pending message back; returns it as it was. Errors as update_pending.';
