@@ -6,13 +6,14 @@ have been missed. The session also announces the consumer: while it lasts, the p
 
 from __future__ import annotations
 
+import asyncio
 import json
-import random
+import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import sql
 
-from pgmailbox.backoff import first_line, is_from_database, pause, persistently
+from pgmailbox.backoff import first_line, is_from_database, persistently
 from pgmailbox.store import Store
 from pgmailbox.telemetry import get_logger
 
@@ -27,6 +28,7 @@ _log: Final = get_logger("listener")
 _HEARTBEAT: Final = 8.0
 """Seconds of silence after which the session is asked whether it is still there."""
 _PAUSE: Final = 0.5
+"""Seconds before the next try, where a session did not last any longer than that."""
 
 
 class Listener:
@@ -55,6 +57,7 @@ class Listener:
             connection = await persistently(
                 self._open, log=_log, what="listen", on=is_from_database
             )
+            since = time.monotonic()
             try:
                 await self._listen(connection)
             except Exception as error:
@@ -63,7 +66,8 @@ class Listener:
                 _log.warning("listener.disconnected", error=first_line(error))
             finally:
                 await connection.close()
-            await pause(_PAUSE * random.random())  # noqa: S311 - they need not all come at once
+            if time.monotonic() - since < _PAUSE:  # else at once: it is missed, and taken for dead
+                await asyncio.sleep(_PAUSE)
 
     async def _open(self) -> AsyncConnection[Any]:
         connection: AsyncConnection[Any] = await self._connect()

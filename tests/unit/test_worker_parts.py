@@ -1,0 +1,169 @@
+"""The small parts of a worker, by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from psycopg.types.json import Jsonb
+
+from pgmailbox.worker.bell import Bell
+from pgmailbox.worker.fetcher import Pace
+from pgmailbox.worker.handlers import Handlers
+from pgmailbox.worker.hold import Hold, Holds, LetGo, Renews
+from pgmailbox.worker.limits import Limit
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, plainer
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pgmailbox.worker.handlers import Handler
+
+
+def hold(**more: Any) -> Hold:  # noqa: ANN401 - its fields
+    settings: dict[str, Any] = {
+        "row": (),
+        "dispatch_id": uuid4(),
+        "thread_id": None,
+        "kind": "default",
+        "claim_token": uuid4(),
+        "attempt": 1,
+        "deadline": 0.0,
+        "keeper": Renews(),
+        **more,
+    }
+    return Hold(**settings)
+
+
+# --- Bell ---------------------------------------------------------------------------------
+
+
+async def test_a_bell_remembers_one_ring_until_it_is_heard() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    assert await bell.heard(60)
+    assert not await bell.heard(0)
+    assert not await bell.heard(0.01)
+
+
+async def test_a_bell_wakes_who_waits() -> None:
+    bell = Bell()
+    waiting = asyncio.create_task(bell.heard(None))
+    await asyncio.sleep(0)
+    bell.ring()
+    assert await asyncio.wait_for(waiting, 1)
+
+
+# --- Pace ---------------------------------------------------------------------------------
+
+
+def test_a_pace_expects_what_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace()
+    assert pace.expected(0.05) == 0
+    for _ in range(100):
+        pace.count()
+    now += 0.125
+    assert pace.expected(0.05) == 40
+    assert pace.expected(0.05) == 40, "within the window it stays"
+    now += 1
+    assert pace.expected(0.05) == 0, "then it is forgotten"
+
+
+# --- Limit --------------------------------------------------------------------------------
+
+
+def handler(concurrency: int | None) -> Handler:
+    return Handlers().add("k", print, concurrency=concurrency)
+
+
+def test_a_limit_has_room_for_so_many() -> None:
+    limit, first, second = Limit(handler(2)), hold(), hold()
+    room = []
+    for step, one in ((limit.begin, first), (limit.begin, second), (limit.end, first)):
+        step(one)
+        room.append(limit.has_room)
+    assert room == [True, False, True]
+    assert Limit(handler(None)).has_room
+
+
+def test_quick_kinds_may_keep_more_waiting_and_slow_ones_are_put_back_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limit, one = Limit(handler(2)), hold()
+    limit.begin(one)
+    now += 1 / 128
+    limit.end(one)
+    assert limit.may_wait == 64
+    assert limit.delay == timedelta(seconds=0.1)
+    limit.begin(one)
+    now += 30  # and still it runs
+    assert limit.may_wait == 2
+    assert limit.delay == timedelta(seconds=1)
+
+
+# --- Hold and Holds -------------------------------------------------------------------------
+
+
+def test_the_first_reason_to_let_go_stands() -> None:
+    one = hold()
+    one.cancel(LetGo.INTERRUPTED)
+    one.cancel(LetGo.LOST)
+    assert (one.let_go, one.cancelled) == (LetGo.INTERRUPTED, True)
+
+
+async def test_a_handler_is_cancelled_once_and_once_more_when_the_worker_stops() -> None:
+    cancelled: list[int] = []
+
+    async def stubborn() -> Any:  # noqa: ANN401 - stands for a verdict
+        for number in range(3):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.append(number)
+        return Drop()
+
+    one = hold()
+    one.task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    for why, times in ((LetGo.LOST, 1), (LetGo.LOST, 1), (LetGo.STOPPED, 2), (LetGo.STOPPED, 3)):
+        one.cancel(why)
+        await asyncio.sleep(0)
+        assert len(cancelled) == times
+    await one.task
+
+
+def test_two_claims_of_one_dispatch_are_two_holds() -> None:
+    holds = Holds()
+    old = hold()
+    new = hold(dispatch_id=old.dispatch_id)
+    holds.add(old)
+    holds.add(new)
+    assert holds.of(old.dispatch_id) == [old, new]
+    holds.drop(old)
+    holds.drop(old)
+    assert list(holds) == [new]
+
+
+def test_a_lane_is_the_thread_or_the_dispatch_itself() -> None:
+    alone, threaded = hold(), hold(thread_id="t")
+    assert (alone.lane, threaded.lane) == (alone.dispatch_id, "t")
+
+
+# --- verdicts -----------------------------------------------------------------------------
+
+
+def test_what_cannot_be_stored_is_settled_otherwise() -> None:
+    error = ValueError("too large")
+    assert plainer(Ack(Jsonb({})), error) == Nack("the result cannot be stored: too large")
+    assert plainer(Nack("schön", timedelta(1)), error) == Nack("sch\\xf6n", timedelta(1))
+    assert plainer(Dead("\u2713", timed_out=True), error) == Dead("\\u2713", timed_out=True)
+    for verdict in (Ack(), Nack("plain"), Release(), Drop()):
+        assert plainer(verdict, error) is None
