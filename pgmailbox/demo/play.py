@@ -46,7 +46,7 @@ def play(stage: Stage, events: Sequence[Event], *, workers: int, say: Say) -> De
     began = time.monotonic()
     with hired(stage, workers=workers, work_seconds=_work_seconds(events, workers)) as crew:
         scene = _Scene(stage, crew, say)
-        scene.await_crew(workers)
+        scene.await_crew()
         half = len(events) // 2
         scene.enqueue(events[:half])
         killed = scene.enqueue_and_kill(events[half:])
@@ -81,9 +81,9 @@ class _Scene:
 
     # --- enqueueing -----------------------------------------------------------------------
 
-    def await_crew(self, workers: int) -> None:
+    def await_crew(self) -> None:
         """Wait until all of them listen."""
-        self._wait(lambda: len(self._views.consumers()) == workers, "the workers do not start")
+        self._wait(self._all_listen, "the workers do not start")
         names = " and ".join(hand.name for hand in self._crew.hands)
         self._say(f"{names} listen, each an operating-system process of its own")
 
@@ -167,8 +167,13 @@ class _Scene:
         """Wait until nothing is left to do, and let the workers drain."""
         self._wait(self._is_done, f"not all of {expected} dispatches are done")
         self._say(f"nothing is left to do; {expected} dispatches are enqueued and done")
+        self._wait(self._all_listen, "the new worker does not start")
         self._crew.dismiss()
         self._say("the workers were told to drain (SIGTERM), and left with exit code 0")
+
+    def _all_listen(self) -> bool:
+        names = {hand.name for hand in self._crew.alive}
+        return names <= {consumer["consumer_id"] for consumer in self._views.consumers()}
 
     def _is_done(self) -> bool:
         return not self._views.queue_depth() and not self._missing()
