@@ -25,6 +25,7 @@ from pgmailbox.errors import (
 )
 from pgmailbox.lifecycle import Lifecycle
 from pgmailbox.mailbox import Mailbox
+from pgmailbox.messages import Message, PendingMessage, RunRecord, Submission, WaitingReason
 from pgmailbox.models import (
     Dispatch,
     DispatchStatus,
@@ -63,19 +64,24 @@ __all__ = [
     "Mailbox",
     "MailboxConfig",
     "MailboxFull",
+    "Message",
     "MigrationError",
     "NotFound",
+    "PendingMessage",
     "PgMailboxError",
     "Reason",
     "RecoveryReport",
     "Refused",
     "Retry",
+    "RunRecord",
     "SchemaMismatch",
     "Snooze",
     "StatusCount",
+    "Submission",
     "SweepReport",
     "SyncMailbox",
     "ThreadBusy",
     "Unavailable",
     "VersionConflict",
+    "WaitingReason",
 ]

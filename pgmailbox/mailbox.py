@@ -12,6 +12,7 @@ from psycopg_pool import PoolClosed
 
 from pgmailbox.assembly import assembled
 from pgmailbox.config import LifecycleConfig, MailboxConfig, named
+from pgmailbox.conversations import Conversations
 from pgmailbox.errors import LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import completed
 from pgmailbox.maintenance import Maintenance
@@ -51,7 +52,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Callable[[HeldDispatch], Any]")
 
 
-class Mailbox:
+class Mailbox(Conversations):
     """A durable mailbox in a PostgreSQL database, for asyncio.
 
     Takes a DSN, or an open or unopened `AsyncConnectionPool` of the application (which stays the

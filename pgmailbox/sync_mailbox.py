@@ -15,6 +15,7 @@ from pgmailbox.requests import CHUNK, as_requests, chunked
 from pgmailbox.schema import check_schema
 from pgmailbox.store import EnqueueRequest, Functions, SyncStore
 from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
+from pgmailbox.sync_conversations import SyncConversations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SyncMailbox:
+class SyncMailbox(SyncConversations):
     """A durable mailbox in a PostgreSQL database, without an event loop; safe to share by threads.
 
     Takes a DSN, or a `ConnectionPool` of the application (which stays the application's to close).

@@ -139,7 +139,7 @@ class Views:
             return cursor.execute(self._composed(query), parameters).fetchall()
 
     def _composed(self, query: str, columns: Sequence[str] = ()) -> sql.Composed:
-        return sql.SQL(query).format(  # type: ignore[arg-type] - literals of this file only
+        return sql.SQL(query).format(  # pyright: ignore[reportArgumentType] - literals of this file
             columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
             **{view: sql.Identifier(self._schema, view) for view in _VIEWS},
         )

@@ -15,7 +15,7 @@ declare
     reading constant text[] := '{
         count_dispatches_by_status, current_dispatch_epoch, list_dispatches,
         list_terminal_dispatches, list_messages, list_pending,
-        list_threads_with_pending_messages, live_consumers, load_dispatch,
+        list_threads_with_pending_messages, live_consumers, load_dispatch, load_run,
         pending_queue_revision, queued_thread_ids,
         timeline, why, work_left, clock}';
     producing constant text[] := '{
@@ -27,10 +27,10 @@ declare
         repair_message_events, resume_run, wake_background_runs, wake_threads}';
     consuming constant text[] := '{
         ack, ack_many, announce_consumer, append_messages, await_work, claim,
-        claim_dispatch, dead_letter, dead_letter_many, dismiss_consumer, extend_lease,
-        extend_leases, finish_run, freeze, nack, nack_many, record_dispatch_start,
-        record_run_result, release, release_many, renew_leases, start_run,
-        supersede_claimed, wait_run}';
+        claim_dispatch, claimed_run, dead_letter, dead_letter_many, dismiss_consumer,
+        extend_lease, extend_leases, finish_run, freeze, guard_claim, nack, nack_many,
+        record_dispatch_start, record_run_result, release, release_many, renew_leases,
+        start_run, supersede_claimed, wait_run}';
     operating constant text[] := '{
         cancel, interrupt, pause_queue, pause_thread, remove_message, resume_queue,
         resume_thread, retry_dispatch, set_lane_policy, set_mailbox_limit}';

@@ -9,8 +9,16 @@ from __future__ import annotations
 from pgmailbox.store.consuming import ConsumerFunctions
 from pgmailbox.store.inspecting import OperatorFunctions
 from pgmailbox.store.maintaining import MaintenanceFunctions
+from pgmailbox.store.messaging import MessageFunctions, RunFunctions
 from pgmailbox.store.producing import ProducerFunctions
 
 
-class Functions(ProducerFunctions, ConsumerFunctions, MaintenanceFunctions, OperatorFunctions):
+class Functions(
+    ProducerFunctions,
+    ConsumerFunctions,
+    MessageFunctions,
+    RunFunctions,
+    MaintenanceFunctions,
+    OperatorFunctions,
+):
     """All functions of one schema. Refuses a bad schema name (`InvalidArgument`)."""

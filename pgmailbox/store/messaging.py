@@ -1,0 +1,359 @@
+"""What is called for messages and runs: by producers, by readers and by the run itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgmailbox.messages import (
+    MESSAGE_COLUMNS,
+    PENDING_COLUMNS,
+    RUN_COLUMNS,
+    SUBMISSION_COLUMNS,
+    Message,
+    PendingMessage,
+    RunRecord,
+    Submission,
+)
+from pgmailbox.models import DISPATCH_COLUMNS
+from pgmailbox.store.calls import Schema, dispatch_or_none, nothing, scalar, scalars
+from pgmailbox.store.documents import checked_text, to_jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from psycopg.types.json import Jsonb
+
+    from pgmailbox.models import Dispatch
+    from pgmailbox.store.calls import Call, Row
+
+
+class MessageFunctions(Schema):
+    """Functions for the pending queue and the committed log of a thread."""
+
+    def deliver(  # noqa: PLR0913 - the arguments of the SQL function
+        self,
+        thread_id: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        boundary: str,
+        granularity: str,
+        barrier: bool,
+        target_run_id: UUID | None,
+        fallback_to_new_run: bool,
+        ensure_dispatch: bool,
+        kind: str,
+        queue: str,
+    ) -> Call[list[PendingMessage]]:
+        """Call `deliver`."""
+        return self.call(
+            "deliver",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "messages": to_jsonb("messages", messages),
+                "boundary": boundary,
+                "granularity": granularity,
+                "barrier": barrier,
+                "target_run_id": target_run_id,
+                "fallback_to_new_run": fallback_to_new_run,
+                "ensure_dispatch": ensure_dispatch,
+                "kind": checked_text("kind", kind),
+                "queue": checked_text("queue", queue),
+            },
+            _pending,
+            PENDING_COLUMNS,
+        )
+
+    def list_pending(self, thread_id: str) -> Call[list[PendingMessage]]:
+        """Call `list_pending`."""
+        return self.call(
+            "list_pending",
+            {"thread_id": checked_text("thread_id", thread_id)},
+            _pending,
+            PENDING_COLUMNS,
+        )
+
+    def pending_queue_revision(self, thread_id: str) -> Call[int]:
+        """Call `pending_queue_revision`."""
+        return self.call(
+            "pending_queue_revision", {"thread_id": checked_text("thread_id", thread_id)}, scalar
+        )
+
+    def update_pending(
+        self, thread_id: str, message_id: str, payload: object, expected_revision: int | None
+    ) -> Call[PendingMessage]:
+        """Call `update_pending`."""
+        return self.call(
+            "update_pending",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "message_id": checked_text("message_id", message_id),
+                "payload": to_jsonb("payload", payload),
+                "expected_revision": expected_revision,
+            },
+            lambda rows: PendingMessage(*rows[0]),
+            PENDING_COLUMNS,
+        )
+
+    def retract_pending(
+        self, thread_id: str, message_id: str, expected_revision: int | None
+    ) -> Call[PendingMessage]:
+        """Call `retract_pending`."""
+        return self.call(
+            "retract_pending",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "message_id": checked_text("message_id", message_id),
+                "expected_revision": expected_revision,
+            },
+            lambda rows: PendingMessage(*rows[0]),
+            PENDING_COLUMNS,
+        )
+
+    def reorder_pending(
+        self, thread_id: str, message_ids: Sequence[str], expected_queue_revision: int | None
+    ) -> Call[list[PendingMessage]]:
+        """Call `reorder_pending`."""
+        return self.call(
+            "reorder_pending",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "message_ids": [checked_text("message_id", each) for each in message_ids],
+                "expected_queue_revision": expected_queue_revision,
+            },
+            _pending,
+            PENDING_COLUMNS,
+        )
+
+    def set_mailbox_limit(self, thread_id: str, max_depth: int | None, on_full: str) -> Call[None]:
+        """Call `set_mailbox_limit`."""
+        return self.call(
+            "set_mailbox_limit",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "max_depth": max_depth,
+                "on_full": on_full,
+            },
+            nothing,
+        )
+
+    def list_messages(
+        self, thread_id: str, *, after_seq: int, page_size: int
+    ) -> Call[list[Message]]:
+        """Call `list_messages`."""
+        return self.call(
+            "list_messages",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "after_seq": after_seq,
+                "page_size": page_size,
+            },
+            _messages,
+            MESSAGE_COLUMNS,
+        )
+
+    def remove_message(self, thread_id: str, seq: int) -> Call[Message]:
+        """Call `remove_message`."""
+        return self.call(
+            "remove_message",
+            {"thread_id": checked_text("thread_id", thread_id), "seq": seq},
+            lambda rows: Message(*rows[0]),
+            MESSAGE_COLUMNS,
+        )
+
+    def submit(  # noqa: PLR0913 - the arguments of the SQL function
+        self,
+        thread_id: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        when_busy: str,
+        kind: str,
+        queue: str,
+        priority: int,
+        run_id: UUID | None,
+    ) -> Call[Submission]:
+        """Call `submit`."""
+        return self.call(
+            "submit",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "messages": to_jsonb("messages", messages),
+                "when_busy": when_busy,
+                "kind": checked_text("kind", kind),
+                "queue": checked_text("queue", queue),
+                "priority": priority,
+                "run_id": run_id,
+            },
+            lambda rows: Submission(*rows[0]),
+            SUBMISSION_COLUMNS,
+        )
+
+
+class RunFunctions(Schema):
+    """Functions for runs: for whoever prepares or resumes one, and for the handler that is one."""
+
+    def create_run(  # noqa: PLR0913 - the arguments of the SQL function
+        self,
+        thread_id: str,
+        *,
+        run_id: UUID | None,
+        kind: str,
+        input_: object,
+        dispatch_id: UUID | None,
+        queue: str,
+        priority: int,
+    ) -> Call[RunRecord]:
+        """Call `create_run`."""
+        return self.call(
+            "create_run",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "run_id": run_id,
+                "kind": checked_text("kind", kind),
+                "input": to_jsonb("input", input_),
+                "dispatch_id": dispatch_id,
+                "queue": checked_text("queue", queue),
+                "priority": priority,
+            },
+            lambda rows: RunRecord(*rows[0]),
+            RUN_COLUMNS,
+        )
+
+    def load_run(self, run_id: UUID) -> Call[RunRecord | None]:
+        """Call `load_run`."""
+        return self.call("load_run", {"run_id": run_id}, _run_or_none, RUN_COLUMNS)
+
+    def resume_run(self, run_id: UUID, detail: object) -> Call[Dispatch | None]:
+        """Call `resume_run`."""
+        return self.call(
+            "resume_run",
+            {"run_id": run_id, "detail": to_jsonb("detail", detail)},
+            dispatch_or_none,
+            DISPATCH_COLUMNS,
+        )
+
+    # --- for the run itself, under its claim ----------------------------------------------
+
+    def start_run(self, dispatch_id: UUID, token: UUID) -> Call[list[Message]]:
+        """Call `start_run` for the run that the dispatch carries, if any."""
+        return self.call(
+            "start_run",
+            {"run_id": None, "dispatch_id": dispatch_id, "claim_token": token},
+            _messages,
+            MESSAGE_COLUMNS,
+        )
+
+    def claimed_run(self, dispatch_id: UUID, token: UUID) -> Call[RunRecord | None]:
+        """Call `claimed_run`."""
+        return self.call(
+            "claimed_run",
+            {"dispatch_id": dispatch_id, "claim_token": token},
+            _run_or_none,
+            RUN_COLUMNS,
+        )
+
+    def freeze(
+        self, thread_id: str, boundary: str, run_id: UUID, token: UUID
+    ) -> Call[list[Message]]:
+        """Call `freeze`."""
+        return self.call(
+            "freeze",
+            {
+                "thread_id": thread_id,
+                "boundary": boundary,
+                "run_id": run_id,
+                "claim_token": token,
+            },
+            _messages,
+            MESSAGE_COLUMNS,
+        )
+
+    def append_messages(
+        self,
+        thread_id: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        run_id: UUID,
+        dispatch_id: UUID,
+        token: UUID,
+    ) -> Call[list[Message]]:
+        """Call `append_messages`."""
+        return self.call(
+            "append_messages",
+            {
+                "thread_id": thread_id,
+                "run_id": run_id,
+                "dispatch_id": dispatch_id,
+                "claim_token": token,
+                "messages": to_jsonb("messages", messages),
+            },
+            _messages,
+            MESSAGE_COLUMNS,
+        )
+
+    def wait_run(
+        self, run_id: UUID, dispatch_id: UUID, token: UUID, *, reason: str, detail: Jsonb
+    ) -> Call[list[UUID]]:
+        """Call `wait_run`, for the id of the dispatch that it acks."""
+        return self.call(
+            "wait_run",
+            {
+                "run_id": run_id,
+                "dispatch_id": dispatch_id,
+                "claim_token": token,
+                "reason": reason,
+                "detail": detail,
+            },
+            scalars,
+            ("dispatch_id",),
+        )
+
+    def finish_run(
+        self,
+        run_id: UUID,
+        dispatch_id: UUID,
+        token: UUID,
+        *,
+        termination: str,
+        response: Jsonb | None,
+    ) -> Call[list[UUID]]:
+        """Call `finish_run`, for the id of the dispatch that it acks."""
+        return self.call(
+            "finish_run",
+            {
+                "run_id": run_id,
+                "dispatch_id": dispatch_id,
+                "claim_token": token,
+                "termination": checked_text("termination", termination),
+                "response": response,
+            },
+            scalars,
+            ("dispatch_id",),
+        )
+
+    # --- in a handler's own transaction ---------------------------------------------------
+
+    def guard_claim(self, dispatch_id: UUID, token: UUID) -> Call[None]:
+        """Call `guard_claim`."""
+        return self.call("guard_claim", {"dispatch_id": dispatch_id, "claim_token": token}, nothing)
+
+    def ack(self, dispatch_id: UUID, token: UUID, response: Jsonb | None) -> Call[None]:
+        """Call `ack`."""
+        return self.call(
+            "ack",
+            {"dispatch_id": dispatch_id, "claim_token": token, "response": response},
+            nothing,
+            ("dispatch_id",),
+        )
+
+
+def _pending(rows: Sequence[Row]) -> list[PendingMessage]:
+    return [PendingMessage(*row) for row in rows]
+
+
+def _messages(rows: Sequence[Row]) -> list[Message]:
+    return [Message(*row) for row in rows]
+
+
+def _run_or_none(rows: Sequence[Row]) -> RunRecord | None:
+    return RunRecord(*rows[0]) if rows else None
