@@ -61,9 +61,9 @@ def test_a_demo_that_is_terminated_leaves_nothing_either(
 ) -> None:
     log = tmp_path / "log"
     demo = cli_on_empty.start("demo", log=log)
-    wait_until(lambda: "killed worker-" in log.read_text())
+    wait_until(lambda: "killed worker-" in log.read_text(), deadline=90)
     demo.terminate()
-    assert demo.wait(20) == 128 + signal.SIGTERM
+    assert demo.wait(90) == 128 + signal.SIGTERM
     with psycopg.connect(empty_dsn) as connection:
         assert rows(connection, LEFTOVERS) == []
 

@@ -76,7 +76,7 @@ def test_at_the_drain_timeout_handlers_are_released(app: Application, conn: Conn
     worker = app.start_worker("--drain-timeout", 0.2)
     await_file(app.folder / "started")
     worker.signal(signal.SIGTERM)
-    worker.ends_with(0, within=10)
+    worker.ends_with(0, within=30)
     left = one(conn, "select status, attempt_count from pgmailbox.dispatches")
     assert left == {"status": "queued", "attempt_count": 0}
 
@@ -92,7 +92,7 @@ def test_the_second_signal_ends_it_at_once(
     worker.signal(signal.SIGTERM)
     wait_until(lambda: "worker.draining" in worker.said)
     worker.signal(number)
-    worker.ends_with(128 + number, within=2)
+    worker.ends_with(128 + number, within=10)
 
 
 def test_the_second_signal_is_heard_while_a_handler_blocks_the_loop(
@@ -110,7 +110,7 @@ def test_the_second_signal_is_heard_while_a_handler_blocks_the_loop(
     worker.signal(signal.SIGTERM)
     worker.signal(signal.SIGINT)
     # Which of two that arrive at once is heard first is the interpreter's affair.
-    assert worker.process.wait(2) in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert worker.process.wait(10) in {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
 def test_a_thread_that_does_not_end_keeps_no_worker_alive(
@@ -121,7 +121,7 @@ def test_a_thread_that_does_not_end_keeps_no_worker_alive(
     worker = app.start_worker("--drain-timeout", 0.2)
     await_file(app.folder / "started")
     worker.signal(signal.SIGTERM)
-    worker.ends_with(0, within=10)
+    worker.ends_with(0, within=30)
     assert "worker.left_running" in worker.said
     assert statuses(conn) == ["claimed"]  # not released while it ran: its lease lapses instead
 
@@ -131,7 +131,7 @@ def test_a_thread_of_the_application_keeps_no_worker_alive(
 ) -> None:
     app.written(SLOW + "\n    threading.Thread(target=time.sleep, args=(60,)).start()\n")
     enqueue(conn)
-    app.start_worker("--until-idle").ends_with(0, within=15)
+    app.start_worker("--until-idle").ends_with(0, within=40)
 
 
 # --- until idle ---------------------------------------------------------------------------
