@@ -302,7 +302,7 @@ def test_behind_a_claim_that_is_just_being_let_go_nothing_is_parked(
 ) -> None:
     (first,) = lane(conn, 1)
     held = claimed(conn)
-    more = {
+    more: dict[str, dict[str, object]] = {
         "nack": {"error": "x", "delay": MINUTE},
         "dead_letter": {"error": "x"},
         "release": {"delay": MINUTE},
@@ -680,7 +680,7 @@ def test_an_ack_under_an_old_snapshot_frees_the_lane(
     old.execute("select 1 from pgmailbox.dispatch")
     behind = lane(conn, 3)
     assert claims(conn) == []
-    more = {
+    more: dict[str, dict[str, object]] = {
         "nack": {"error": "x", "delay": MINUTE},
         "dead_letter": {"error": "x"},
         "release": {"delay": MINUTE},
