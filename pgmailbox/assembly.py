@@ -14,7 +14,7 @@ from pgmailbox.listener import Listener
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.store import PATIENCE, Store
-from pgmailbox.store.connections import connect_listener
+from pgmailbox.store.connections import connect_listener, is_direct
 from pgmailbox.worker import Worker
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def assembled(  # noqa: PLR0913 - all that a mailbox is made of
     *,
     mailbox: MailboxConfig,
     pool: AsyncConnectionPool[Any],
-    listen_at: str | AsyncConnectionPool[Any],
+    given: str | AsyncConnectionPool[Any],
+    listen_dsn: str | None,
     functions: Functions,
     handlers: Handlers,
     prepare: Callable[[], Awaitable[None]],
@@ -48,7 +49,7 @@ def assembled(  # noqa: PLR0913 - all that a mailbox is made of
         prepare=prepare,
         recovery=Recovery(store, functions),
         worker=worker,
-        listener=_listener(worker, listen_at, functions, handlers, mailbox)
+        listener=_listener(worker, given, listen_dsn, functions, handlers, mailbox)
         if mailbox.listen
         else None,
         maintenance=Maintenance(store, functions, mailbox, callback=config.maintenance_callback),
@@ -59,9 +60,10 @@ def assembled(  # noqa: PLR0913 - all that a mailbox is made of
     )
 
 
-def _listener(
+def _listener(  # noqa: PLR0913, PLR0917 - as above
     worker: Worker,
-    target: str | AsyncConnectionPool[Any],
+    given: str | AsyncConnectionPool[Any],
+    listen_dsn: str | None,
     functions: Functions,
     handlers: Handlers,
     config: MailboxConfig,
@@ -81,10 +83,12 @@ def _listener(
         )
 
     return Listener(
-        lambda: connect_listener(target, config),
+        lambda: connect_listener(given if listen_dsn is None else listen_dsn, config),
         config.schema,
         announce=announce,
         on_message=hear,
         on_connect=worker.wake,
         patience=PATIENCE,
+        # where a DSN was given for this alone, it is trusted: the pooler may pool sessions
+        is_useful=None if listen_dsn else is_direct,
     )

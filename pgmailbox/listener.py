@@ -18,7 +18,7 @@ from pgmailbox.store import Store
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from psycopg import AsyncConnection, Notify
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _log: Final = get_logger("listener")
 _HEARTBEAT: Final = 8.0
 """Seconds of silence after which the session is asked whether it is still there."""
+_POOLER: Final = (
+    "the DSN leads to a connection pooler, over which notifications do not come; workers poll. Give"
+    " listen_dsn, to the server itself (or to a pooler that pools sessions), or set listen=False."
+)
 _PAUSE: Final = 0.5
 """Seconds before the next try, where a session did not last any longer than that."""
 
@@ -43,6 +47,7 @@ class Listener:
         on_message: Callable[[Mapping[str, Any]], None],
         on_connect: Callable[[], None],
         patience: float,
+        is_useful: Callable[[AsyncConnection[Any]], Awaitable[bool]] | None,
     ) -> None:
         self._connect = connect
         self._channel = channel
@@ -50,13 +55,16 @@ class Listener:
         self._on_message = on_message
         self._on_connect = on_connect
         self._patience = patience
+        self._is_useful = is_useful
 
     async def run(self) -> None:
-        """Listen; a session that breaks is replaced."""
+        """Listen; a session that breaks is replaced. Ends only where nothing could be heard."""
         while True:
             connection = await persistently(
                 self._open, log=_log, what="listen", on=is_from_database
             )
+            if connection is None:
+                return
             since = time.monotonic()
             try:
                 await self._listen(connection)
@@ -69,9 +77,17 @@ class Listener:
             if time.monotonic() - since < _PAUSE:  # else at once: it is missed, and taken for dead
                 await asyncio.sleep(_PAUSE)
 
-    async def _open(self) -> AsyncConnection[Any]:
+    async def _open(self) -> AsyncConnection[Any] | None:
+        """Return a session that listens; None, and say so, where a pooler stands in between.
+
+        What is announced over a pooler's session would stand for the pooler's life, not for ours.
+        """
         connection: AsyncConnection[Any] = await self._connect()
         try:
+            if self._is_useful is not None and not await self._is_useful(connection):
+                _log.warning("listener.useless", hint=_POOLER)
+                await connection.close()
+                return None
             await self._say_who(connection)
             await connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
         except BaseException:

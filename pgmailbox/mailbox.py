@@ -57,7 +57,9 @@ class Mailbox(Conversations):
 
     Takes a DSN, or an open or unopened `AsyncConnectionPool` of the application (which stays the
     application's to close). The first call opens it; ``async with`` or `open` does so early.
-    ``listen_dsn`` is for databases behind a transaction pooler: LISTEN needs a session of its own.
+    Its connections should be left at READ COMMITTED, and there must be more of them than handlers
+    keep for themselves. ``listen_dsn`` is for databases behind a transaction pooler: LISTEN needs a
+    session of its own.
 
     Every method raises `PgMailboxError` subclasses for what the database refuses, and psycopg's own
     errors otherwise; after an `OperationalError` it is unknown whether the call was carried out.
@@ -461,7 +463,8 @@ class Mailbox(Conversations):
             config,
             mailbox=self.config,
             pool=self._made_pool(),
-            listen_at=self._given if self._listen_dsn is None else self._listen_dsn,
+            given=self._given,
+            listen_dsn=self._listen_dsn,
             functions=self._functions,
             handlers=self.handlers,
             prepare=self.open,

@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgmailbox.config import named
@@ -17,6 +18,8 @@ from pgmailbox.dsn import parsed, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from psycopg import BaseConnection, Connection
 
     from pgmailbox.config import MailboxConfig
 
@@ -54,6 +57,7 @@ def new_pool(dsn: str, config: MailboxConfig) -> AsyncConnectionPool[AsyncConnec
         max_size=config.pool_size,
         timeout=_POOL_TIMEOUT,
         reconnect_timeout=_POOL_TIMEOUT,
+        configure=_configure,
         open=False,
         name="pgmailbox",
     )
@@ -68,6 +72,7 @@ def new_sync_pool(dsn: str, config: MailboxConfig) -> ConnectionPool[Any]:
         max_size=config.pool_size,
         timeout=_POOL_TIMEOUT,
         reconnect_timeout=_POOL_TIMEOUT,
+        configure=_configure_sync,
         open=False,
         name="pgmailbox",
     )
@@ -91,6 +96,50 @@ async def connect_listener(
     parameters: dict[str, Any] = {**connection_parameters(dsn, config), **(extra or {})}
     parameters["autocommit"] = True
     return await AsyncConnection.connect(dsn, **parameters)
+
+
+async def is_direct(connection: AsyncConnection[Any]) -> bool:
+    """Tell whether the connection leads to the server itself, and not to a pooler before it.
+
+    A pooler gives its clients process numbers that it makes up.
+    """
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(_WHO)
+        return _is_direct(connection, await cursor.fetchone())
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    """Fit a new connection of our pool to what is at its other end.
+
+    A transaction pooler hands each transaction to another session, where nothing that was prepared
+    is known. Workers want READ COMMITTED, whatever the database's default is.
+    """
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(_WHO)
+        found = await cursor.fetchone()
+        if not _is_direct(connection, found):
+            connection.prepare_threshold = None
+        elif _isolation(found) != _WANTED:
+            await cursor.execute(_SET_ISOLATION)
+
+
+def _configure_sync(connection: Connection[Any]) -> None:
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        if not _is_direct(connection, cursor.execute(_WHO).fetchone()):
+            connection.prepare_threshold = None
+
+
+def _is_direct(connection: BaseConnection[Any], found: tuple[Any, ...] | None) -> bool:
+    return found is not None and found[0] == connection.info.backend_pid
+
+
+def _isolation(found: tuple[Any, ...] | None) -> str | None:
+    return None if found is None else found[1]
+
+
+_WHO: Final = "select pg_backend_pid(), current_setting('default_transaction_isolation')"
+_WANTED: Final = "read committed"
+_SET_ISOLATION: Final = "set default_transaction_isolation = 'read committed'"
 
 
 def described(target: str | AsyncConnectionPool[Any] | ConnectionPool[Any]) -> str:

@@ -1,8 +1,9 @@
-"""A TCP proxy before a server, which can fall silent or hang up."""
+"""A TCP proxy before a server, which can fall silent, hang up, or pass for a pooler."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -12,12 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 _CHUNK: Final = 65536
+_KEY_DATA: Final = b"K\x00\x00\x00\x0c"
 
 
 class Proxy:
     """Forwards connections to a server of this machine."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, as_pooler: bool = False) -> None:
+        self._as_pooler = as_pooler
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -72,16 +75,21 @@ class Proxy:
                 await self._flowing.wait()
                 if asyncio.current_task() in self._dead:
                     await asyncio.Event().wait()
-                sink.write(data)
+                sink.write(_disguised(data) if self._as_pooler else data)
                 await sink.drain()
         if asyncio.current_task() not in self._dead:
             sink.close()
 
 
+def _disguised(data: bytes) -> bytes:
+    """Make up the process number that a server gives its client (message BackendKeyData)."""
+    return re.sub(_KEY_DATA + rb".{4}", _KEY_DATA + b"\x00\x00\x00\x01", data, flags=re.DOTALL)
+
+
 @asynccontextmanager
-async def proxied(dsn: str) -> AsyncGenerator[tuple[Proxy, str]]:
+async def proxied(dsn: str, *, as_pooler: bool = False) -> AsyncGenerator[tuple[Proxy, str]]:
     """Put a proxy before a server; yields it and the DSN that leads through it."""
-    proxy = Proxy(int(str(conninfo_to_dict(dsn)["port"])))
+    proxy = Proxy(int(str(conninfo_to_dict(dsn)["port"])), as_pooler=as_pooler)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
