@@ -58,6 +58,15 @@ LAWS = {
          where p.pronamespace = 'pgmailbox'::regnamespace
            and not coalesce('search_path=pgmailbox, pg_temp' = any (p.proconfig), false)
     """,
+    # A seq scan that is off costs a fortune on paper before PostgreSQL 18, and a statement that
+    # costs a fortune is compiled: 40 ms a call.
+    "a function whose seq scans are off has its compiler off": """
+        select p.proname as offender
+          from pg_proc p
+         where p.pronamespace = 'pgmailbox'::regnamespace
+           and 'enable_seqscan=off' = any (p.proconfig)
+           and not 'jit=off' = any (p.proconfig)
+    """,
     "no function is executable by public": """
         select p.proname as offender
           from pg_proc p

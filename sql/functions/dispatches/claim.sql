@@ -57,6 +57,7 @@ volatile
 security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off

@@ -33,6 +33,7 @@ language plpgsql
 volatile
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off

@@ -10,6 +10,7 @@ stable
 security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
