@@ -27,14 +27,20 @@ T = TypeVar("T")
 TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, Unavailable)
 """What is raised when the database is away; among more, so `is_away` is the better question."""
 
+_STEPS: Final = 8
+
 # Connection lost, server shutting down or starting, out of connections or memory, still a standby.
 _AWAY: Final = ("08", "57P", "53", "25006")
 
 
 def retry_delay(failures: int, *, first: timedelta, most: timedelta) -> timedelta:
-    """Return the delay after so many failures (from 1): between half and all of first * 2^(n-1)."""
+    """Return the delay after so many failures (from 1): between half and all of first * 2^(n-1).
+
+    One of a few values in between: one call settles all that failed and share one.
+    """
     doubled = first * 2 ** min(max(failures, 1) - 1, 30) if first < most else most
-    return min(doubled, most) * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+    step = random.randint(_STEPS, 2 * _STEPS)  # noqa: S311 - jitter, not a secret
+    return min(doubled, most) * step / (2 * _STEPS)
 
 
 def is_away(error: BaseException) -> bool:
