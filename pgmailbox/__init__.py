@@ -40,7 +40,7 @@ from pgmailbox.outcomes import DeadLetter, Retry, Snooze
 from pgmailbox.recovery import RecoveryReport
 from pgmailbox.store import EnqueueRequest
 from pgmailbox.sync_mailbox import SyncMailbox
-from pgmailbox.worker import HeldDispatch
+from pgmailbox.worker import HeldDispatch, Run
 
 __all__ = [
     "AlreadyConsumed",
@@ -73,6 +73,7 @@ __all__ = [
     "RecoveryReport",
     "Refused",
     "Retry",
+    "Run",
     "RunRecord",
     "SchemaMismatch",
     "Snooze",

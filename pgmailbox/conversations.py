@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from psycopg import AsyncConnection
 
+    from pgmailbox.config import Duration
     from pgmailbox.messages import (
         Boundary,
         Granularity,
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
     )
     from pgmailbox.models import Dispatch
     from pgmailbox.store import Call, Functions
+    from pgmailbox.worker import Handlers, Run
 
     Messages = Sequence[Mapping[str, Any]]
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Callable[[Run], Awaitable[Any]]")
 _NOTHING: Mapping[str, Any] = {}
 
 
 class Conversations:
     """Messages and runs of threads, for asyncio."""
 
+    handlers: Handlers
     _functions: Functions
 
     async def _run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
@@ -306,3 +310,33 @@ class Conversations:
         (PM004), `InvalidArgument` (PM005) when it does not wait.
         """
         return await self._run(self._functions.resume_run(run_id, detail), connection)
+
+    # --- handlers -------------------------------------------------------------------------
+
+    def run_handler(
+        self,
+        kind: str,
+        *,
+        timeout: Duration | None = None,
+        max_attempts: int | None = None,
+        retry_delay: Duration | None = None,
+        concurrency: int | None = None,
+    ) -> Callable[[R], R]:
+        """Register the async function for runs of a kind: it takes a `Run`; limits as for `handler`.
+
+        It is called when there is something to be read; a dispatch that finds nothing is acked.
+        """
+
+        def register(function: R) -> R:
+            self.handlers.add(
+                kind,
+                function,
+                carries_run=True,
+                timeout=timeout,
+                max_attempts=max_attempts,
+                retry_delay=retry_delay,
+                concurrency=concurrency,
+            )
+            return function
+
+        return register

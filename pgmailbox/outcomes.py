@@ -4,7 +4,9 @@
     raise Snooze(delay=60)     not now; again after the delay; counts none
     raise DeadLetter("why")    never again
 
-Anything else that it raises means: failed, again after the backoff.
+Anything else that it raises means: failed, again after the backoff. A handler of runs ends its run
+by `Run.wait` and `Run.end`, which raise what stands below; no ``except Exception`` on the way stops
+them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pgmailbox.config import as_timedelta
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from psycopg.types.json import Jsonb
 
     from pgmailbox.config import Duration
 
@@ -45,3 +49,21 @@ class DeadLetter(Exception):  # noqa: N818 - an instruction, not an error
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = str(reason)
+
+
+class RunWaits(BaseException):
+    """The run waits, and its handler is done with it for now; see `Run.wait`."""
+
+    def __init__(self, reason: str, detail: Jsonb) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class RunEnds(BaseException):
+    """The run is done, with a word of the application's; see `Run.end`."""
+
+    def __init__(self, termination: str, response: Jsonb | None) -> None:
+        super().__init__(termination)
+        self.termination = termination
+        self.response = response

@@ -1,7 +1,7 @@
 """Runs one handler on one dispatch, and says what is to become of it.
 
-Nothing here writes to the database. A handler may return, raise, run out of time or be cancelled;
-each ends in exactly one `Verdict`.
+Nothing here settles anything. A handler may return, raise, run out of time or be cancelled; each
+ends in exactly one `Verdict`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,25 @@ import contextvars
 import inspect
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from pgmailbox.backoff import retry_delay
+from pgmailbox.backoff import persistently, retry_delay
 from pgmailbox.config import as_timedelta
-from pgmailbox.errors import InvalidArgument
-from pgmailbox.outcomes import DeadLetter, Retry, Snooze
+from pgmailbox.errors import ClaimLost, InvalidArgument
+from pgmailbox.outcomes import DeadLetter, Retry, RunEnds, RunWaits, Snooze
 from pgmailbox.store import to_jsonb
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.hold import LetGo
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede
+from pgmailbox.worker.run import begun
+from pgmailbox.worker.verdicts import (
+    Ack,
+    Dead,
+    Drop,
+    Finish,
+    Nack,
+    Release,
+    Settled,
+    Supersede,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +41,7 @@ if TYPE_CHECKING:
     from pgmailbox.config import MailboxConfig
     from pgmailbox.worker.handlers import Handler
     from pgmailbox.worker.hold import HeldDispatch, Hold
+    from pgmailbox.worker.run import Run
     from pgmailbox.worker.verdicts import Verdict
 
 _log: Final = get_logger("worker")
@@ -46,8 +58,16 @@ class Execution:
         self._config = config
         self._threads = threads
         self._timed_out = False
+        self._run: Run | None = None
 
     async def run(self) -> Verdict:
+        """Run the handler to its end and judge it; see whether it has acked by itself."""
+        verdict = await self._judged()
+        if self._hold.may_be_acked and not isinstance(verdict, Settled):
+            return await self._unless_acked(verdict)
+        return verdict
+
+    async def _judged(self) -> Verdict:
         """Run the handler to its end and judge it.
 
         Cancelling the task that runs this cancels the handler. The cancellation ends here, in a
@@ -56,16 +76,16 @@ class Execution:
         `Exception`: a `SystemExit` from some library must not take the worker down.
         """
         try:
-            response = _as_response(await self._within_timeout())
+            verdict = await self._within_timeout()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary to the application's code
             return self._judge(error)
-        if self._hold.let_go in {LetGo.LOST, LetGo.INTERRUPTED}:
+        if self._hold.let_go is not None and self._hold.let_go.is_final:
             return verdict_of(self._hold.let_go)  # too late: the result is discarded
-        return Ack(response)
+        return verdict
 
-    async def _within_timeout(self) -> object:
+    async def _within_timeout(self) -> Verdict:
         limit = self._handler.timeout
         scope = asyncio.timeout(None if limit is None else limit.total_seconds())
         try:
@@ -75,12 +95,32 @@ class Execution:
             self._timed_out = scope.expired()
             raise
 
-    async def _call(self) -> object:
+    async def _call(self) -> Verdict:
         dispatch = self._hold.held_dispatch()
+        if self._handler.carries_run:
+            return await self._carry(dispatch)
         if self._handler.is_async:
-            return await self._handler.function(dispatch)
+            return Ack(_as_response(await self._handler.function(dispatch)))
         result = await self._in_thread(dispatch)
-        return await result if inspect.isawaitable(result) else result
+        return Ack(_as_response(await result if inspect.isawaitable(result) else result))
+
+    async def _carry(self, dispatch: HeldDispatch) -> Verdict:
+        run = self._run = await begun(dispatch)
+        if run is None:
+            return Settled()
+        response = _as_response(await self._handler.function(run))
+        await run.must_have_seen_all()
+        return Finish(run.run_id, "natural_end", response)
+
+    async def _unless_acked(self, verdict: Verdict) -> Verdict:
+        """Keep a verdict unless the handler has acked in a transaction that was committed."""
+        if await persistently(self._hold.is_acked, log=_log, what="is_acked"):
+            return Settled()
+        if isinstance(verdict, Ack | Finish | Wait):
+            return self._failed(
+                "the transaction in which the handler acked was not committed", None
+            )
+        return verdict
 
     async def _in_thread(self, dispatch: HeldDispatch) -> object:
         """Run the handler in a thread, which can only be told to end, and outlive it."""
@@ -100,8 +140,13 @@ class Execution:
         return result
 
     def _judge(self, error: BaseException) -> Verdict:
-        if self._hold.let_go is not None:
-            return verdict_of(self._hold.let_go)
+        why = self._hold.let_go
+        said = None if why is not None and why.is_final else self._said_of_run(error)
+        if said is not None:
+            return said
+        return self._failure(error) if why is None else verdict_of(why)
+
+    def _failure(self, error: BaseException) -> Verdict:
         match error:
             case Snooze():
                 return Release(error.delay)
@@ -112,8 +157,21 @@ class Execution:
             case TimeoutError() if self._timed_out:
                 return self._failed(f"timed out after {self._handler.timeout}", None)
             case _:
-                self._log_failure(error)
+                if not isinstance(error, ClaimLost):  # the settler says so, unless it was another's
+                    self._log_failure(error)
                 return self._failed(f"{type(error).__name__}: {_said(error)}", None)
+
+    def _said_of_run(self, error: BaseException) -> Verdict | None:
+        """Return what a handler has made of its run by raising it."""
+        if self._run is None:
+            return None
+        match error:
+            case RunWaits():
+                return Wait(self._run.run_id, error.reason, error.detail)
+            case RunEnds():
+                return Finish(self._run.run_id, error.termination, error.response)
+            case _:
+                return None
 
     def _failed(self, error: str, delay: timedelta | None) -> Verdict:
         limit = self._handler.max_attempts

@@ -10,13 +10,10 @@ from pgmailbox.config import as_timedelta
 from pgmailbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
 
     from pgmailbox.config import Duration
-    from pgmailbox.worker.hold import HeldDispatch
-
-    HandlerFunction = Callable[[HeldDispatch], Awaitable[Any]] | Callable[[HeldDispatch], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +21,10 @@ class Handler:
     """A function for one kind of dispatch, and how it is to be run."""
 
     kind: str
-    function: Callable[[HeldDispatch], Any]
+    function: Callable[[Any], Any]
+    """Takes a `HeldDispatch`, or a `Run` if ``carries_run``."""
     is_async: bool
+    carries_run: bool
     timeout: timedelta | None
     max_attempts: int | None
     retry_delay: timedelta | None
@@ -56,8 +55,9 @@ class Handlers:
     def add(  # noqa: PLR0913 - the limits of a handler, by keyword
         self,
         kind: str,
-        function: Callable[[HeldDispatch], Any],
+        function: Callable[[Any], Any],
         *,
+        carries_run: bool = False,
         timeout: Duration | None = None,
         max_attempts: int | None = None,
         retry_delay: Duration | None = None,
@@ -78,11 +78,20 @@ class Handlers:
         for name, value in (("max_attempts", max_attempts), ("concurrency", concurrency)):
             if value is not None and value < 1:
                 raise InvalidArgument(f"{name} must be at least 1, not {value}")
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004
+        )
+        if carries_run and not is_async:
+            raise InvalidArgument(
+                f"the handler of runs of kind {kind!r} must be async",
+                detail=f"it is {function!r}",
+                hint="A run reads, appends and waits by awaiting.",
+            )
         handler = Handler(
             kind=kind,
             function=function,
-            is_async=inspect.iscoroutinefunction(function)
-            or inspect.iscoroutinefunction(getattr(function, "__call__", None)),  # noqa: B004
+            is_async=is_async,
+            carries_run=carries_run,
             timeout=None if timeout is None else as_timedelta("timeout", timeout, positive=True),
             max_attempts=max_attempts,
             retry_delay=None if retry_delay is None else as_timedelta("retry_delay", retry_delay),

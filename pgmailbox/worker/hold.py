@@ -12,15 +12,21 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from pgmailbox.models import Dispatch
+from psycopg import Connection
+
+from pgmailbox.models import Dispatch, DispatchStatus
+from pgmailbox.store import SyncStore, to_jsonb
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
     from uuid import UUID
 
+    from psycopg import AsyncConnection
+
+    from pgmailbox.store import Call, Functions, Store
     from pgmailbox.worker.verdicts import Verdict
 
 
@@ -30,6 +36,11 @@ class LetGo(Enum):
     LOST = "lease lost"
     INTERRUPTED = "thread interrupted"
     STOPPED = "worker stopped"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing that the handler still says can count."""
+        return self is not LetGo.STOPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,58 @@ class HeldDispatch(Dispatch):
         finally:
             self.hold.resume()
 
+    @overload
+    def guard(self, connection: AsyncConnection[Any]) -> Awaitable[None]: ...
+    @overload
+    def guard(self, connection: Connection[Any]) -> None: ...
+    def guard(self, connection: AsyncConnection[Any] | Connection[Any]) -> Awaitable[None] | None:
+        """Fail this transaction of the handler's own unless the claim is still held.
+
+        Until the transaction ends nobody else can take the dispatch over. Raises `ClaimLost`
+        (PM003): let it take the transaction down. To be awaited on an async connection.
+        """
+        hold = self.hold
+        call = hold.desk.functions.guard_claim(hold.dispatch_id, hold.claim_token)
+        return hold.desk.run_on(connection, call)
+
+    @overload
+    def ack(self, connection: AsyncConnection[Any], response: object = None) -> Awaitable[None]: ...
+    @overload
+    def ack(self, connection: Connection[Any], response: object = None) -> None: ...
+    def ack(
+        self, connection: AsyncConnection[Any] | Connection[Any], response: object = None
+    ) -> Awaitable[None] | None:
+        """Ack as part of this transaction of the handler's own: both are committed, or neither.
+
+        The last thing to do in it; with its commit the next dispatch of the thread may run. What
+        the handler returns is discarded then. If it returns and the transaction was not committed,
+        the attempt has failed. Raises `ClaimLost` (PM003): let it take the transaction down. Wants
+        READ COMMITTED. To be awaited on an async connection.
+        """
+        hold = self.hold
+        stored = None if response is None else to_jsonb("response", response)
+        call = hold.desk.functions.ack(hold.dispatch_id, hold.claim_token, stored)
+        hold.may_be_acked = True
+        return hold.desk.run_on(connection, call)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a handler's own calls are made."""
+
+    store: Store
+    functions: Functions
+    poll_interval: float
+    """Seconds between two looks where no notification has come."""
+
+    def run_on(
+        self, connection: AsyncConnection[Any] | Connection[Any], call: Call[None]
+    ) -> Awaitable[None] | None:
+        """Run a call as part of the transaction on the handler's connection, of either kind."""
+        if isinstance(connection, Connection):
+            return SyncStore.run_on(connection, call)
+        return self.store.run(call, connection)
+
 
 @dataclass(slots=True, eq=False)
 class Hold:
@@ -75,6 +138,7 @@ class Hold:
     deadline: float
     """When the lease lapses at the earliest, by this process's monotonic clock."""
     keeper: Renews
+    desk: Desk
     since: float = field(default_factory=time.monotonic)
     suspensions: int = 0
     let_go: LetGo | None = None
@@ -84,6 +148,10 @@ class Hold:
     """Whether the handler has been told to end."""
     settling: bool = False
     """Whether a verdict is on its way: from then on nothing else happens to it."""
+    may_be_acked: bool = False
+    """Whether its handler may have acked it, in a transaction that only the handler knows of."""
+    on_command: Callable[[], None] | None = None
+    """What to call when a command for its run has come."""
 
     @property
     def lane(self) -> str | UUID:
@@ -94,6 +162,11 @@ class Hold:
         """Return the dispatch for the handler."""
         columns: tuple[Any, ...] = (*self.row, self)
         return HeldDispatch(*columns)
+
+    async def is_acked(self) -> bool:
+        """Look whether its handler has acked it; one that is gone by now was acked, too."""
+        found = await self.desk.store.run(self.desk.functions.load_dispatch(self.dispatch_id))
+        return found is None or found.status == DispatchStatus.ACKED
 
     def tell(self) -> None:
         """Let the handler see that it should end."""

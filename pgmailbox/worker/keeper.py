@@ -95,7 +95,10 @@ class Keeper(Renews):
         for hold in filter(_is_ours, holds):
             interrupted = held.get(hold.dispatch_id)
             if interrupted is None:
-                self._let_go(hold, LetGo.LOST, "renewal refused")
+                if hold.may_be_acked and await hold.is_acked():
+                    hold.settling = True  # by its handler, which is about to end
+                elif _is_ours(hold):
+                    self._let_go(hold, LetGo.LOST, "renewal refused")
                 continue
             hold.deadline = self.deadline(since, suspended=suspended)
             if interrupted and hold.let_go is None:

@@ -16,10 +16,21 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 from pgmailbox import metrics
 from pgmailbox.backoff import is_from_database, persistently
-from pgmailbox.errors import Refused
-from pgmailbox.models import DISPATCH_COLUMNS
+from pgmailbox.errors import ClaimLost, Refused
+from pgmailbox.models import DISPATCH_COLUMNS, DispatchStatus
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, Supersede, plainer
+from pgmailbox.worker.verdicts import (
+    Ack,
+    Dead,
+    Drop,
+    Finish,
+    Nack,
+    Release,
+    Settled,
+    Supersede,
+    Wait,
+    plainer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -55,7 +66,9 @@ class Settler:
 
     def put(self, hold: Hold, verdict: Verdict) -> None:
         """Hand in a verdict; it is on its way when this returns."""
-        if isinstance(verdict, Drop):
+        if isinstance(verdict, Drop | Settled):
+            if isinstance(verdict, Settled):
+                metrics.record(metrics.SETTLED, 1, outcome="ack")
             self._on_settled(hold)
             return
         self._waiting.append((hold, verdict))
@@ -121,13 +134,27 @@ class Settler:
             return
         hold, verdict = group[0]
         other = plainer(verdict, error)
-        if tries < _TRIES:
+        if isinstance(error, ClaimLost):
+            await self._after_loss(hold, verdict)
+        elif tries < _TRIES:
             await asyncio.sleep(0.05 * 2**tries)
             await self._send(group, tries + 1)
         elif other is not None:
             await self._send([(hold, other)])
         else:  # its lease will lapse, and it runs again elsewhere
             self._say("settle.failed", hold, error=str(error))
+
+    async def _after_loss(self, hold: Hold, verdict: Verdict) -> None:
+        """See why a run could not be settled under its claim.
+
+        Acked: the call had been carried out when its connection broke. Still claimed as it was: an
+        interrupt has made it stale, and now that its handler has ended the lane may be let go.
+        """
+        found = await self._persistently(self._functions.load_dispatch(hold.dispatch_id))
+        if found is not None and found.claim_token == hold.claim_token:
+            await self._send([(hold, Supersede("thread interrupted"))])
+        elif found is None or found.status != DispatchStatus.ACKED:
+            self._say("claim.lost", hold, verdict=type(verdict).__name__.lower())
 
     async def _persistently(self, call: Call[T]) -> T:
         return await persistently(lambda: self._store.run(call), log=_log, what="settle")
@@ -152,11 +179,21 @@ class Settler:
                 return f.dead_letter_many(ids, tokens, errors)
             case Release(delay=delay):
                 return f.release_many(ids, tokens, delay)
-            case Supersede(reason=reason):
-                return f.supersede_claimed(ids[0], tokens[0], reason)
-            case Drop():
-                raise AssertionError("a drop writes nothing")
+            case Supersede() | Finish() | Wait():
+                return self._call_for_one(group[0][0], verdict)
+            case Drop() | Settled():
+                raise AssertionError(f"{verdict} writes nothing")
         assert_never(verdict)
+
+    def _call_for_one(self, hold: Hold, verdict: Supersede | Finish | Wait) -> Call[list[UUID]]:
+        f, fence = self._functions, (hold.dispatch_id, hold.claim_token)
+        match verdict:
+            case Supersede(reason=reason):
+                return f.supersede_claimed(*fence, reason)
+            case Finish(run_id=run_id, termination=termination, response=response):
+                return f.finish_run(run_id, *fence, termination=termination, response=response)
+            case Wait(run_id=run_id, reason=reason, detail=detail):
+                return f.wait_run(run_id, *fence, reason=reason, detail=detail)
 
 
 def _count(group: Batch, settled: set[UUID], outcome: str) -> None:
@@ -189,7 +226,7 @@ def _likeness(hold: Hold, verdict: Verdict) -> Hashable:
     match verdict:
         case Nack(delay=delay) | Release(delay=delay):
             return type(verdict), delay
-        case Supersede():
+        case Supersede() | Finish() | Wait():
             return type(verdict), hold.dispatch_id
         case _:
             return (type(verdict),)

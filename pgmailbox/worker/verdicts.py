@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from uuid import UUID
 
     from psycopg.types.json import Jsonb
 
@@ -51,11 +52,34 @@ class Supersede:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """The run has ended, and its dispatch is consumed."""
+
+    run_id: UUID
+    termination: str
+    response: Jsonb | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The run waits for somebody or something, and its dispatch is consumed."""
+
+    run_id: UUID
+    reason: str
+    detail: Jsonb
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Consumed already: by its handler, in a transaction of its own, or as there was no run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """No longer ours: nothing may be written."""
 
 
-Verdict = Ack | Nack | Dead | Release | Supersede | Drop
+Verdict = Ack | Nack | Dead | Release | Supersede | Finish | Wait | Settled | Drop
 
 
 def plainer(verdict: Verdict, error: Exception) -> Verdict | None:
@@ -66,6 +90,10 @@ def plainer(verdict: Verdict, error: Exception) -> Verdict | None:
     match verdict:
         case Ack(response=response) if response is not None:
             return Nack(f"the result cannot be stored: {error}")
+        case Finish():
+            return Nack(f"the run cannot be finished: {error}")
+        case Wait():
+            return Nack(f"the run cannot wait: {error}")
         case Nack(error=text) | Dead(error=text) if not text.isascii():
             return replace(verdict, error=text.encode("ascii", "backslashreplace").decode())
         case _:

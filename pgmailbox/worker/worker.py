@@ -23,7 +23,7 @@ from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.execution import Execution, verdict_of
 from pgmailbox.worker.fetcher import Fetcher
-from pgmailbox.worker.hold import Hold, Holds, LetGo
+from pgmailbox.worker.hold import Desk, Hold, Holds, LetGo
 from pgmailbox.worker.keeper import Keeper
 from pgmailbox.worker.limits import Limit
 from pgmailbox.worker.settler import Settler
@@ -67,6 +67,7 @@ class Worker:
     ) -> None:
         self._handlers = handlers
         self._config = config
+        self._desk = Desk(store, functions, config.seconds("poll_interval"))
         self._holds = Holds()
         self._buffer: deque[Hold] = deque()
         self._running: set[asyncio.Task[Verdict]] = set()
@@ -178,6 +179,7 @@ class Worker:
                 attempt=row[_ATTEMPTS] + 1,
                 deadline=deadline,
                 keeper=self._keeper,
+                desk=self._desk,
             )
             self._holds.add(hold)
             self._admit(hold)

@@ -57,26 +57,28 @@ create table dispatch (
     payload jsonb not null default '{}',
 
     constraint dispatch_pkey primary key (dispatch_id),
-    constraint dispatch_status_check check (status in ('queued', 'claimed')),
-    constraint dispatch_queued_iff_phase_check check (
-        (status = 'queued') = (phase is not null)
-        and phase in ('ready', 'scheduled', 'blocked')
+    -- Few and terse: each statement parses every one of them anew.
+    constraint dispatch_status_check check (
+        case status
+            when 'queued' then
+                phase is not null
+                and num_nonnulls(
+                    claim_token, claimed_by, lease_until, dispatch_instance_id,
+                    run_status, termination, run_response, run_error
+                ) = 0
+            when 'claimed' then
+                phase is null
+                and num_nulls(claim_token, claimed_by, lease_until) = 0
+            else false
+        end
     ),
-    constraint dispatch_ready_has_place_check check (
-        phase <> 'ready' or place is not null
-    ),
-    constraint dispatch_blocked_has_thread_check check (
-        phase <> 'blocked' or thread_id is not null
-    ),
-    constraint dispatch_claimed_iff_leased_check check (
-        num_nonnulls(claim_token, claimed_by, lease_until)
-        = case status when 'claimed' then 3 else 0 end
-    ),
-    constraint dispatch_queued_has_no_projection_check check (
-        status = 'claimed'
-        or num_nonnulls(
-            dispatch_instance_id, run_status, termination, run_response, run_error
-        ) = 0
+    constraint dispatch_phase_check check (
+        case phase
+            when 'ready' then place is not null
+            when 'blocked' then thread_id is not null
+            when 'scheduled' then true
+            else phase is null
+        end
     ),
     constraint dispatch_live_is_not_completed_check check (
         num_nonnulls(completed_at, completed_event_id, history_slot) = 0
@@ -88,12 +90,6 @@ create table dispatch (
     constraint dispatch_priority_check check (priority between 0 and 255),
     constraint dispatch_run_status_check check (
         run_status in ('running', 'waiting', 'done')
-    ),
-    constraint dispatch_names_check check (
-        length(thread_id) between 1 and 512
-        and length(queue) between 1 and 512
-        and length(kind) between 1 and 512
-        and length(dedupe_key) between 1 and 512
     )
 ) with (
     -- Room for the claim's new version on the same page. Vacuum by count, not by share:

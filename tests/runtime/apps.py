@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from pgmailbox import HeldDispatch, Mailbox
+    from pgmailbox import HeldDispatch, Mailbox, Run
 
 _TABLE: Final = """
     create table if not exists ledger (
@@ -112,3 +112,16 @@ async def bookkeeper(mailbox: Mailbox, dsn: str) -> AsyncGenerator[None]:
             await ledger.sleep(dispatch, seconds)
 
         yield
+
+
+@asynccontextmanager
+async def reader(mailbox: Mailbox, _dsn: str) -> AsyncGenerator[None]:
+    """Handle runs of ``default``: read at every step, and never end."""
+
+    @mailbox.run_handler("default")
+    async def read(run: Run) -> None:
+        while True:
+            await run.next_step()
+            await asyncio.sleep(0.01)
+
+    yield

@@ -154,5 +154,5 @@ def _signatures(face: type) -> dict[str, list[tuple[str, object, str]]]:
             for p in inspect.signature(member).parameters.values()
         ]
         for name, member in vars(face).items()
-        if inspect.isfunction(member)
+        if inspect.isfunction(member) and name != "run_handler"
     }

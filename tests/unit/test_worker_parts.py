@@ -33,6 +33,7 @@ def hold(**more: Any) -> Hold:  # noqa: ANN401 - its fields
         "attempt": 1,
         "deadline": 0.0,
         "keeper": Renews(),
+        "desk": None,
         **more,
     }
     return Hold(**settings)

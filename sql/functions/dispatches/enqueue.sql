@@ -41,7 +41,7 @@ as $$
 declare
     now constant timestamptz := clock();
     due timestamptz;
-    place constant bigint := nextval('event_id_seq');
+    number constant bigint := nextval('event_id_seq');
     stored dispatch;
 begin
     if not coalesce(
@@ -75,8 +75,8 @@ begin
             dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
             priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
             updated_at, payload)
-        select coalesce(enqueue.dispatch_id, new_id()), place,
-               case when p.phase = 'ready' then place end, t.epoch, now, due,
+        select coalesce(enqueue.dispatch_id, new_id()), number,
+               case when p.phase = 'ready' then number end, t.epoch, now, due,
                enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue,
                enqueue.kind, enqueue.thread_id, enqueue.dedupe_key, p.phase, now,
                enqueue.payload
@@ -98,7 +98,7 @@ begin
                            where d.thread_id = enqueue.thread_id
                              and d.phase in ('ready', 'blocked')
                              and d.priority = enqueue.priority
-                             and d.seq > place - 1000
+                             and d.seq > number - 1000
                            order by d.seq desc
                            limit 1)
                  then 'blocked'
