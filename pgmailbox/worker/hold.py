@@ -220,6 +220,7 @@ class Holds:
 
     def __init__(self) -> None:
         self._by_token: dict[UUID, Hold] = {}
+        self._newest: dict[UUID, Hold] = {}
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -230,11 +231,14 @@ class Holds:
     def add(self, hold: Hold) -> None:
         """Hold one more."""
         self._by_token[hold.claim_token] = hold
+        self._newest[hold.dispatch_id] = hold
 
     def drop(self, hold: Hold) -> None:
         """Hold it no longer."""
         self._by_token.pop(hold.claim_token, None)
+        if self._newest.get(hold.dispatch_id) is hold:
+            del self._newest[hold.dispatch_id]
 
-    def of(self, dispatch_id: UUID) -> list[Hold]:
-        """Return the holds of a dispatch; more than one only while a lost one is ending."""
-        return [hold for hold in self._by_token.values() if hold.dispatch_id == dispatch_id]
+    def of(self, dispatch_id: UUID) -> Hold | None:
+        """Return the newest hold of a dispatch, if there is one."""
+        return self._newest.get(dispatch_id)

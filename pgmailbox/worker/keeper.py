@@ -71,6 +71,11 @@ class Keeper(Renews):
             tasks.create_task(self._renew_forever())
             tasks.create_task(self._watch_forever())
 
+    def note_loss(self, hold: Hold) -> None:
+        """Give a hold up whose dispatch has been claimed anew."""
+        if _is_ours(hold):
+            self._let_go(hold, LetGo.LOST, "claimed anew")
+
     def renew_soon(self) -> None:
         """Renew now, because something may have happened to what is held."""
         self._bell.ring()
@@ -92,8 +97,10 @@ class Keeper(Renews):
         )
         # one connection gone silent must not cost the leases: there is time for a second try
         held = await self._store.run(call, patience=max(self._interval, _PATIENCE))
+        newest = {hold.dispatch_id: hold for hold in self._holds}  # whose claim is the current one
         for hold in filter(_is_ours, holds):
-            interrupted = held.get(hold.dispatch_id)
+            is_newest = newest.get(hold.dispatch_id) is hold
+            interrupted = held.get(hold.dispatch_id) if is_newest else None
             if interrupted is None:
                 if hold.may_be_acked and await hold.is_acked():
                     hold.settling = True  # by its handler, which is about to end

@@ -103,7 +103,7 @@ class Worker:
 
     def look_after(self, dispatch_id: UUID) -> None:
         """Ask the database now whether a dispatch was interrupted, if it is held here."""
-        if self._holds.of(dispatch_id):
+        if self._holds.of(dispatch_id) is not None:
             self._keeper.renew_soon()
 
     async def run(self) -> None:
@@ -181,6 +181,9 @@ class Worker:
                 keeper=self._keeper,
                 desk=self._desk,
             )
+            earlier = self._holds.of(hold.dispatch_id)
+            if earlier is not None:
+                self._keeper.note_loss(earlier)
             self._holds.add(hold)
             self._admit(hold)
         self._start_waiting()

@@ -235,7 +235,8 @@ async def test_a_dispatch_reclaimed_behind_its_back_is_cancelled_at_the_next_ren
             done = await until_status(mailbox, sent, "acked")
             await wait_until_async(lambda: ended)
     assert (done.attempt_count, done.last_error) == (1, "by hand")
-    assert [e["why"] for e in logs if e["event"] == "lease.lost"] == ["renewal refused"]
+    whys = [e["why"] for e in logs if e["event"] == "lease.lost"]
+    assert whys in (["renewal refused"], ["claimed anew"])
 
 
 async def test_a_handler_that_ignores_its_cancellation_cannot_settle_what_it_lost(

@@ -147,10 +147,14 @@ def test_two_claims_of_one_dispatch_are_two_holds() -> None:
     new = hold(dispatch_id=old.dispatch_id)
     holds.add(old)
     holds.add(new)
-    assert holds.of(old.dispatch_id) == [old, new]
+    assert list(holds) == [old, new]
+    assert holds.of(old.dispatch_id) is new
     holds.drop(old)
     holds.drop(old)
     assert list(holds) == [new]
+    assert holds.of(old.dispatch_id) is new
+    holds.drop(new)
+    assert holds.of(old.dispatch_id) is None
 
 
 def test_a_lane_is_the_thread_or_the_dispatch_itself() -> None:
