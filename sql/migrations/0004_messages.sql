@@ -16,7 +16,9 @@ create table thread (
     constraint thread_id_check check (length(thread_id) between 1 and 512),
     constraint thread_published_seq_check check (published_seq between 0 and last_seq),
     constraint thread_max_depth_check check (max_depth >= 1),
-    constraint thread_on_full_check check (on_full in ('reject', 'drop_oldest', 'coalesce'))
+    constraint thread_on_full_check check (
+        on_full in ('reject', 'drop_oldest', 'coalesce')
+    )
 );
 
 -- repair_message_events looks for threads with unpublished messages
@@ -24,14 +26,16 @@ create index thread_unpublished_idx on thread (thread_id)
     where published_seq < last_seq;
 
 comment on table thread is
-    'Threads whose messages have been committed, edited or limited. Delivering needs no row '
-    'here, so that nobody waits for a transaction that delivers.';
+    'Threads whose messages have been committed, edited or limited. Delivering needs '
+    'no row here, so that nobody waits for a transaction that delivers.';
 comment on column thread.thread_id is 'The thread.';
-comment on column thread.last_seq is 'The watermark: seq of the last committed message.';
+comment on column thread.last_seq is
+    'The watermark: seq of the last committed message.';
 comment on column thread.published_seq is
     'Up to which seq the events messages_committed have been written.';
 comment on column thread.pending_revision is
-    'Drawn from event_id_seq with every edit and every freeze; see pending_queue_revision.';
+    'Drawn from event_id_seq with every edit and every freeze; see '
+    'pending_queue_revision.';
 comment on column thread.max_depth is 'Most pending messages; null for no limit.';
 comment on column thread.on_full is
     'What becomes of a message that is one too many: reject, drop_oldest or coalesce.';
@@ -58,15 +62,27 @@ create table pending_message (
     constraint pending_message_names_check check (
         length(thread_id) between 1 and 512 and length(message_id) between 1 and 512
     ),
+    constraint pending_message_carriable_check check (
+        length(kind) between 1 and 512 and length(queue) between 1 and 512
+    ),
     constraint pending_message_revision_check check (revision >= 1),
     constraint pending_message_boundary_check check (
-        boundary in ('interrupt', 'next_step', 'on_natural_end', 'new_run', 'resume_input')
+        boundary in (
+            'interrupt', 'next_step', 'on_natural_end', 'new_run', 'resume_input'
+        )
     ),
-    constraint pending_message_granularity_check check (granularity in ('batch', 'one')),
+    constraint pending_message_granularity_check check (
+        granularity in ('batch', 'one')
+    ),
     constraint pending_message_resume_input_check check (
         boundary <> 'resume_input'
         or target_run_id is not null and not fallback_to_new_run
     )
+) with (
+    -- small and hot, as dispatch
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
 );
 
 -- the walk of a freeze, in the order of the pending queue
@@ -85,10 +101,12 @@ comment on column pending_message.rank is
     'Order of the pending queue; its position is the number of ranks up to it.';
 comment on column pending_message.revision is 'Rises with every edit, from 1.';
 comment on column pending_message.boundary is
-    'When a run may read it: interrupt, next_step, on_natural_end, new_run, resume_input.';
+    'When a run may read it: interrupt, next_step, on_natural_end, new_run, '
+    'resume_input.';
 comment on column pending_message.granularity is
     'batch: read together with its neighbours. one: read alone.';
-comment on column pending_message.barrier is 'Whether nothing behind it may overtake it.';
+comment on column pending_message.barrier is
+    'Whether nothing behind it may overtake it.';
 comment on column pending_message.fallback_to_new_run is
     'Whether any new run may read it when its own boundary does not come.';
 comment on column pending_message.target_run_id is 'The run that it is for, if any.';
@@ -116,13 +134,14 @@ create type pending_entry as (
 );
 
 comment on type pending_entry is
-    'A pending message as its readers see it: with its position (from 1) in the queue.';
+    'A pending message as its readers see it: with its position (from 1) in the '
+    'queue; the answer to a delivery or an edit leaves out positions beyond 100.';
 
 create type submission as (run_id uuid, dispatch_id uuid, outcome text);
 
 comment on type submission is
-    'What became of a submit: the run that reads it, its dispatch, and queued, interrupted, '
-    'steered or replaced.';
+    'What became of a submit: the run that reads it, its dispatch, and queued, '
+    'interrupted, steered or replaced.';
 
 create table message (
     thread_id text collate "C" not null,
@@ -164,5 +183,5 @@ comment on column run.priority is 'The priority of its dispatches.';
 create index run_created_idx on run (run_id) where status = 'created';
 create index run_background_idx on run (run_id)
     where status = 'waiting' and waiting_reason = 'background_tasks';
--- whether a thread is at work
-create index run_open_idx on run (thread_id) where status <> 'done';
+-- the run of a thread that is open, and whether the thread is at work
+create index run_open_idx on run (thread_id) where status in ('running', 'waiting');

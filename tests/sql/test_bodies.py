@@ -31,7 +31,9 @@ def test_plpgsql_check_finds_nothing(conn: Connection) -> None:
         select p.proname, c.lineno, c.message, c.detail, c.hint
           from pg_proc p
          cross join lateral lint.plpgsql_check_function_tb(
-             p.oid, other_warnings => true, extra_warnings => true, security_warnings => true
+             p.oid,
+             coalesce((select t.tgrelid from pg_trigger t where t.tgfoid = p.oid limit 1), 0),
+             other_warnings => true, extra_warnings => true, security_warnings => true
          ) c
          where p.pronamespace = 'pgmailbox'::regnamespace
            and p.prolang = (select oid from pg_language where lanname = 'plpgsql')

@@ -2,10 +2,10 @@
 --
 -- An id that is pending is PM001, one that was read PM007. The unique key decides the
 -- first, also between two that deliver at once; the second is looked up after the
--- insert. A freeze that commits a message moves it from one table to the other under
--- the lock of its row, so it is seen in one of the two.
+-- insert: a freeze that commits a message moves it from one table to the other in one
+-- transaction, for which the insert has waited.
 --
--- Locks: the thread when it has a limit.   Time: the database clock.
+-- Locks: as make_room when the thread has a limit.   Time: the database clock.
 create or replace function append_pending(
     thread_id text,
     messages jsonb,
@@ -22,33 +22,49 @@ returns text[]
 language plpgsql
 volatile
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
+    surplus int := 0;
+    on_full text;
     ids text[];
+    payloads jsonb[];
     stored text[];
-    surplus int;
     taken message;
 begin
-    perform check_messages(append_pending.messages);
-    select array_agg(coalesce(m.element ->> 'id', new_id()::text) order by m.ord) into ids
-      from jsonb_array_elements(append_pending.messages) with ordinality m (element, ord);
-    ids := coalesce(ids, '{}');
+    perform check_messages(append_pending.thread_id, append_pending.messages);
     if exists (
         select
           from thread t
          where t.thread_id = append_pending.thread_id and t.max_depth is not null)
     then
-        surplus := make_room(append_pending.thread_id, cardinality(ids));
-        if surplus > 0 then
+        select r.surplus, r.on_full into surplus, on_full
+          from make_room(
+                   append_pending.thread_id,
+                   jsonb_array_length(append_pending.messages)) r;
+        if surplus > 0 and on_full = 'coalesce' then
             return coalesce_pending(
-                append_pending.thread_id, append_pending.messages, surplus, boundary,
-                granularity, barrier, target_run_id, fallback_to_new_run, dispatch_id,
-                kind, queue);
+                append_pending.thread_id, append_pending.messages, surplus,
+                boundary, granularity, barrier, target_run_id, fallback_to_new_run,
+                dispatch_id, kind, queue);
         end if;
     end if;
+    select array_agg(coalesce(m.element ->> 'id', new_id()::text) order by m.ord),
+           array_agg(m.element order by m.ord)
+      into ids, payloads
+      from jsonb_array_elements(append_pending.messages) with ordinality
+           m (element, ord)
+     where m.ord > surplus;
+    if ids is null then
+        return array[]::text[];
+    end if;
 
+    -- ordered first, numbered then
     with inserted as (
         insert into pending_message (
             thread_id, message_id, rank, boundary, granularity, barrier, target_run_id,
@@ -58,12 +74,10 @@ begin
                append_pending.boundary, append_pending.granularity,
                append_pending.barrier, append_pending.target_run_id,
                append_pending.fallback_to_new_run, append_pending.dispatch_id,
-               append_pending.kind, append_pending.queue, now, now, m.element
-          from (select i.id, e.element
-                  from unnest(ids) with ordinality i (id, ord)
-                  join jsonb_array_elements(append_pending.messages) with ordinality
-                       e (element, ord) using (ord)
-                 order by ord) m
+               append_pending.kind, append_pending.queue, now, now, m.payload
+          from (select i.id, i.payload
+                  from unnest(ids, payloads) with ordinality i (id, payload, ord)
+                 order by i.ord) m
             on conflict do nothing
         returning message_id
     )
@@ -82,9 +96,13 @@ begin
             hint = 'update_pending changes a message that is pending';
     end if;
     select m.* into taken
-      from message m
-     where m.thread_id = append_pending.thread_id and m.message_id = any (ids)
-     order by m.seq
+      from unnest(ids) i (id)
+     cross join lateral (
+         select c.*
+           from message c
+          where c.thread_id = append_pending.thread_id and c.message_id = i.id
+          limit 1
+     ) m
      limit 1;
     if found then
         raise exception 'message % has been read', taken.message_id using

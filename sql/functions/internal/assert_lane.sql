@@ -49,5 +49,5 @@ end
 $$;
 
 comment on function assert_lane(text, uuid) is
-    'Internal: PM003 unless this token holds the thread''s lane, or nobody does and none '
-    'is shown.';
+    'Internal: PM003 unless this token holds the thread''s lane, or nobody does and '
+    'none is shown.';

@@ -5,6 +5,10 @@ returns run
 language plpgsql
 volatile
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -12,10 +16,12 @@ declare
 begin
     select r.* into going from run r where r.run_id = assert_running.run_id for update;
     if not found then
-        raise exception 'there is no run %', coalesce(assert_running.run_id::text, 'null')
+        raise exception 'there is no run %',
+              coalesce(assert_running.run_id::text, 'null')
         using errcode = 'PM004';
     elsif going.dispatch_id is distinct from held.dispatch_id then
-        raise exception 'dispatch % does not carry run %', held.dispatch_id, going.run_id
+        raise exception 'dispatch % does not carry run %', held.dispatch_id,
+              going.run_id
         using errcode = 'PM003',
               detail = format('dispatch %s does', going.dispatch_id);
     elsif going.status <> 'running' then
@@ -27,4 +33,5 @@ end
 $$;
 
 comment on function assert_running(uuid, dispatch) is
-    'Internal: lock and return a run that runs on this dispatch; PM003, PM004 or PM005.';
+    'Internal: lock and return a run that runs on this dispatch; PM003, PM004 or '
+    'PM005.';

@@ -9,7 +9,9 @@ begin
     if boundary is null or boundary not in (
            'interrupt', 'next_step', 'on_natural_end', 'new_run', 'resume_input')
     then
-        raise exception 'unknown boundary %', coalesce(quote_literal(boundary), 'null') using
+        raise exception 'unknown boundary %',
+              coalesce(quote_literal(boundary), 'null')
+        using
             errcode = 'PM005',
             hint = 'interrupt, next_step, on_natural_end, new_run or resume_input';
     end if;

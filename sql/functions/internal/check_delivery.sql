@@ -14,7 +14,8 @@ as $$
 begin
     perform check_boundary(boundary);
     if granularity is null or granularity not in ('batch', 'one') then
-        raise exception 'unknown granularity %', coalesce(quote_literal(granularity), 'null')
+        raise exception 'unknown granularity %',
+              coalesce(quote_literal(granularity), 'null')
         using errcode = 'PM005', hint = 'batch or one';
     elsif barrier is null or fallback_to_new_run is null then
         raise exception '% must not be null',

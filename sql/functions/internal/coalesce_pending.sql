@@ -21,12 +21,16 @@ returns text[]
 language plpgsql
 volatile
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     fitting constant int := jsonb_array_length(coalesce_pending.messages)
                           - coalesce_pending.surplus;
-    ids text[] := '{}';
+    ids text[] := array[]::text[];
     last_id text;
 begin
     if fitting > 0 then
@@ -54,7 +58,6 @@ end
 $$;
 
 comment on function coalesce_pending(
-    text, jsonb, int, text, text, boolean, uuid, boolean, uuid, text,
-    text
+    text, jsonb, int, text, text, boolean, uuid, boolean, uuid, text, text
 ) is
     'Internal: deliver to a mailbox in which the last message takes what does not fit.';

@@ -18,6 +18,10 @@ returns setof message
 language plpgsql
 volatile
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -65,4 +69,5 @@ $$;
 comment on function commit_messages(
     thread, text[], jsonb[], timestamptz[], uuid, uuid, boolean
 ) is
-    'Internal: append messages to a thread''s committed log (read by a run, or written).';
+    'Internal: append messages to a thread''s committed log (read by a run, or '
+    'written).';

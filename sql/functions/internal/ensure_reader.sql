@@ -1,46 +1,64 @@
--- ensure_reader: messages that fall through to a new run get a dispatch that reads
--- them.
+-- ensure_reader: messages that nothing would read get a dispatch that reads them.
 --
--- None where nothing falls through, or where a queued dispatch of the current epoch is
--- there that will read them. One that is delivered at this moment brings its own.
+-- They are what falls through to a new run, and what waits at resume_input for a run
+-- that waits. None where there are none, or where a dispatch of their kind and of
+-- the current epoch is ready, or blocked in its lane: it will read them, or lead
+-- here again when its run ends. What is scheduled may be so for a year, and does not
+-- count; one of another kind may be for a handler that reads nothing. Of a deep lane
+-- only the front is looked at: one dispatch too many is acked without a run. A
+-- message that is delivered at this moment brings its own.
 create or replace function ensure_reader(thread_id text)
 returns uuid
 language plpgsql
 volatile
 set search_path from current
 set enable_seqscan = off
-set jit = off
 set enable_bitmapscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    first pending_message;
     epoch constant bigint := current_dispatch_epoch(ensure_reader.thread_id);
+    first_id constant text := (
+        select frozen_by_walk(ensure_reader.thread_id, 'new_run', null, 1));
+    reader record;
 begin
-    select p.* into first
-      from pending_message p
-     where p.thread_id = ensure_reader.thread_id
-       and p.message_id in (
-               select frozen_by_walk(ensure_reader.thread_id, 'new_run', null) limit 1);
-    if not found
-       or exists (
-              select from dispatch d
+    if first_id is not null then
+        select p.kind, p.queue, 128::smallint as priority into reader
+          from pending_message p
+         where p.thread_id = ensure_reader.thread_id and p.message_id = first_id;
+    else
+        select r.kind, r.queue, r.priority into reader
+          from run r
+         where r.thread_id = ensure_reader.thread_id
+           and r.status = 'waiting'
+           and exists (
+                   select frozen_by_walk(
+                       ensure_reader.thread_id, 'resume_input', r.run_id, 1))
+         order by r.updated_at
+         limit 1;
+    end if;
+    if not found or exists (
+        select
+          from (
+              select d.kind, d.dispatch_epoch
+                from dispatch d
                where d.thread_id = ensure_reader.thread_id
-                 and d.phase in ('ready', 'blocked') and d.dispatch_epoch >= epoch)
-       or exists (
-              select from dispatch d
-               where d.thread_id = ensure_reader.thread_id
-                 and d.phase = 'scheduled' and d.dispatch_epoch >= epoch)
+                 and d.phase in ('ready', 'blocked')
+               order by d.priority, d.seq
+               limit 100
+          ) d
+         where d.kind = reader.kind and d.dispatch_epoch >= epoch)
     then
         return null;
     end if;
     return (enqueue(
-        thread_id => ensure_reader.thread_id, kind => first.kind,
-        queue => first.queue)).dispatch_id;
+        thread_id => ensure_reader.thread_id, kind => reader.kind,
+        queue => reader.queue, priority => reader.priority)).dispatch_id;
 end
 $$;
 
 comment on function ensure_reader(text) is
-    'Internal: enqueue a dispatch for messages that fall through to a new run, unless one '
-    'is queued.';
+    'Internal: enqueue a dispatch for messages that nothing would read; its id, or '
+    'null.';

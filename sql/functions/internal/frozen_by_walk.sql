@@ -6,20 +6,27 @@
 -- (pending_message_steering_idx); whether there was any before a barrier is then looked
 -- up.
 --
---   1. A targeted message is eligible only for its run, or by falling back to a new run.
+--   1. A targeted message is eligible only for its run, or by falling back to a new
+--      run.
 --   2. An ineligible message stops the walk, or is skipped (freeze_verdict).
 --   3. An ineligible barrier always stops it; an eligible one stops it if anything was
 --      skipped before, otherwise it is taken and ends the batch.
 --   4. Granularity `one` is taken alone: it ends the walk, and is not added to a batch
 --      already begun.
-create or replace function frozen_by_walk(thread_id text, boundary text, run_id uuid)
+--
+-- most: as many are enough; whoever only asks whether there is any passes 1. No
+-- `order by` at the end, which would walk to the end first: each step of the
+-- recursion adds one row, and they come out in the order in which they were added.
+create or replace function frozen_by_walk(
+    thread_id text, boundary text, run_id uuid, most bigint default null
+)
 returns setof text
 language plpgsql
 stable
 set search_path from current
 set enable_seqscan = off
-set jit = off
 set enable_bitmapscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -28,8 +35,9 @@ declare
 begin
     return query
     with recursive walk as (
-        select null::text collate "C" as message_id, (-1)::bigint as rank, false as taken,
-               false as has_taken, false as has_skipped, false as is_over
+        select null::text collate "C" as message_id, (-1)::bigint as rank,
+               false as taken, false as has_taken, false as has_skipped,
+               false as is_over
         union all
         select step.message_id, step.rank,
                step.verdict = 'take' and not step.ends_before,
@@ -77,9 +85,10 @@ begin
          ) step
          where not w.is_over
     )
-    select w.message_id::text from walk w where w.taken order by w.rank;
+    select w.message_id::text from walk w where w.taken limit frozen_by_walk.most;
 end
 $$;
 
-comment on function frozen_by_walk(text, text, uuid) is
-    'Internal: the ids of the pending messages that a freeze takes, in order.';
+comment on function frozen_by_walk(text, text, uuid, bigint) is
+    'Internal: the ids of the pending messages that a freeze takes, in order, or the '
+    'first few.';

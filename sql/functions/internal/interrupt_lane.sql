@@ -24,6 +24,7 @@ language plpgsql
 volatile
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -59,7 +60,8 @@ begin
          order by d.priority, d.seq
            for update skip locked
     );
-    superseded_dispatch_ids := (retire(queued, null, 'superseded')).done;
+    superseded_dispatch_ids := (
+        retire(queued, null, 'superseded', readers => false)).done;
     superseded_count := cardinality(superseded_dispatch_ids);
 
     is_left := exists (

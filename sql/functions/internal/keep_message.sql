@@ -18,6 +18,11 @@ begin
     then
         return new;
     end if;
+    if tg_op = 'TRUNCATE' then
+        raise exception 'committed messages are kept' using
+            errcode = 'PM007',
+            hint = 'remove_message puts a tombstone in the place of one';
+    end if;
     raise exception 'message % of thread % is committed', old.seq, old.thread_id using
         errcode = 'PM007',
         hint = 'remove_message puts a tombstone in its place';
@@ -30,3 +35,6 @@ comment on function keep_message() is
 create or replace trigger message_immutable
     before update or delete on message
     for each row execute function keep_message();
+create or replace trigger messages_are_kept
+    before truncate on message
+    for each statement execute function keep_message();

@@ -10,6 +10,10 @@ returns pending_message
 language plpgsql
 volatile
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -17,6 +21,11 @@ declare
     read_as message;
 begin
     perform check_thread_id(lock_pending.thread_id);
+    if coalesce(lock_pending.message_id, '') = '' then
+        raise exception 'message_id must not be %',
+              case when lock_pending.message_id is null then 'null' else 'empty' end
+        using errcode = 'PM005';
+    end if;
     perform lock_thread(lock_pending.thread_id);
     select p.* into pending
       from pending_message p
@@ -36,7 +45,7 @@ begin
                 hint = 'committed messages do not change: deliver another';
         end if;
         raise exception 'thread % has no message %', lock_pending.thread_id,
-              coalesce(lock_pending.message_id, 'null') using errcode = 'PM004';
+              lock_pending.message_id using errcode = 'PM004';
     elsif lock_pending.expected_revision <> pending.revision then
         raise exception 'message % has been edited', pending.message_id using
             errcode = 'PM006',

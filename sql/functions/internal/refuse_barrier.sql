@@ -5,6 +5,10 @@ returns void
 language plpgsql
 stable
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -16,7 +20,8 @@ begin
      order by p.rank
      limit 1;
     if found then
-        raise exception 'a barrier stands in the way in thread %', refuse_barrier.thread_id
+        raise exception 'a barrier stands in the way in thread %',
+              refuse_barrier.thread_id
         using
             errcode = 'PM008',
             detail = format('message %s is pending', barrier),

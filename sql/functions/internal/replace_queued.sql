@@ -1,6 +1,7 @@
 -- replace_queued: what is queued in a thread and has not started makes way.
 --
--- The dispatches become superseded and what came with them is retracted. One that is
+-- The dispatches become superseded and what came with them is retracted, and so is what
+-- they would have read, that is, what came with a dispatch that is no more. One that is
 -- locked (being claimed or cancelled) has started or ended, and stays out of it.
 --
 -- Locks: queued rows (skip locked), the thread.
@@ -34,12 +35,20 @@ begin
     end if;
     perform lock_thread(replace_queued.thread_id);
     delete from pending_message p
-     where p.thread_id = replace_queued.thread_id and p.dispatch_id = any (queued);
+     where p.thread_id = replace_queued.thread_id
+       and p.dispatch_id is not null
+       and (p.dispatch_id = any (queued)
+            or p.boundary <> 'resume_input'
+               and (select true
+                      from dispatch d
+                     where d.dispatch_id = p.dispatch_id
+                     limit 1) is null);
     perform touch_pending(replace_queued.thread_id);
-    perform retire(queued, null, 'superseded');
+    perform retire(queued, null, 'superseded', readers => false);
     return cardinality(queued);
 end
 $$;
 
 comment on function replace_queued(text) is
-    'Internal: supersede a thread''s queued dispatches and retract what came with them.';
+    'Internal: supersede a thread''s queued dispatches and retract what came with '
+    'them.';

@@ -12,12 +12,17 @@
 -- It writes to the open slot of the history and reads none of it, so that nobody who
 -- settles waits for whoever empties another slot.
 --
--- attempts_used: 1 where the attempt failed. abandoned: nobody reports the end of the
--- attempt (its lease expired), so that its projection of the run goes with it. lanes:
--- what becomes of the lanes that are freed: wake (now), owe (written down for the next
--- claim, by callers that must not keep a lock on them) or leave (the caller wakes
--- them). done: the ids that got the outcome; single: the dispatch as it stands now,
--- where one was asked for and got it.
+-- attempts_used: 1 where the attempt failed. abandoned: nobody reports the end of
+-- the attempt (its lease expired), so that its projection of the run goes with it.
+-- lanes: what becomes of the lanes that are freed: wake (now), owe (written down for
+-- the next claim, by callers that must not keep a lock on them) or leave (the caller
+-- wakes them). readers: whether what is left unread gets a dispatch (ensure_reader),
+-- where the dispatch that was to read it was superseded, or its run has read some
+-- and ended; callers that enqueue one themselves say no. One that failed or was
+-- cancelled before it read anything leaves its messages to retry_dispatch, to the
+-- next run, or to the report of orphans: another dispatch would only fail, or be
+-- cancelled, again. done: the ids that got the outcome; single: the dispatch as it
+-- stands now, where one was asked for and got it.
 --
 -- Locks: the dispatch rows, for update, in the order of their ids (waits at most for a
 -- claim that is just parking rows behind them, or for whoever settles the same one),
@@ -33,6 +38,7 @@ create or replace function retire(
     attempts_used int default 0,
     abandoned boolean default false,
     lanes text default 'wake',
+    readers boolean default true,
     out done uuid[],
     out single dispatch
 )
@@ -41,6 +47,7 @@ language plpgsql
 volatile
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off
@@ -145,6 +152,16 @@ begin
            array_agg(k.thread_id)
                filter (where k.status = 'dead_letter' and k.thread_id is not null)
                as dead_threads,
+           array_agg(distinct k.thread_id) filter (
+               where retire.readers
+                 and k.thread_id is not null
+                 and (k.status = 'superseded'
+                      or k.run_id is not null
+                         and k.status in ('acked', 'dead_letter')
+                         and (select r.started_at is not null
+                                from run r
+                               where r.run_id = k.run_id)))
+               as left_unread,
            (array_agg(row(k.*)::dispatch)
                filter (where cardinality(retire.dispatch_ids) = 1
                              and k.status = retire.outcome))[1] as single
@@ -166,11 +183,14 @@ begin
     elsif retire.lanes = 'owe' then
         insert into lane_wake (thread_id) select distinct unnest(moved.threads);
     end if;
+    if moved.left_unread is not null then
+        perform ensure_reader(t.thread_id) from unnest(moved.left_unread) t (thread_id);
+    end if;
 end
 $$;
 
 comment on function retire(
-    uuid[], uuid[], text, text[], jsonb[], int, boolean, text
+    uuid[], uuid[], text, text[], jsonb[], int, boolean, text, boolean
 ) is
     'Internal: move dispatches to the history with a terminal status; returns the ids '
     'that got it.';

@@ -51,7 +51,7 @@ declare
     here constant timestamptz := server_since();
     after_restart constant interval := greatest(reclaim_abandoned.grace, '5 s');
     lost record;
-    dead_ids text[] := '{}';
+    dead_ids text[] := array[]::text[];
     dead_since timestamptz[];
     left_behind record;
 begin

@@ -17,6 +17,10 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -26,14 +30,24 @@ declare
     taken text;
 begin
     perform check_thread_id(append_messages.thread_id);
-    perform check_messages(append_messages.messages);
+    perform check_messages(append_messages.thread_id, append_messages.messages);
     carrier := assert_lane(append_messages.thread_id, append_messages.claim_token);
     if carrier is null or carrier <> append_messages.dispatch_id then
         perform assert_claim(append_messages.dispatch_id, append_messages.claim_token);
-        raise exception 'dispatch % does not hold thread %', append_messages.dispatch_id,
-              append_messages.thread_id using errcode = 'PM003';
+        raise exception 'dispatch % does not hold thread %',
+              append_messages.dispatch_id, append_messages.thread_id
+        using errcode = 'PM003';
     end if;
     locked := lock_thread(append_messages.thread_id);
+    if exists (
+        select
+          from run r
+         where r.run_id = append_messages.run_id
+           and r.thread_id <> append_messages.thread_id)
+    then
+        raise exception 'run % is not of thread %', append_messages.run_id,
+              append_messages.thread_id using errcode = 'PM005';
+    end if;
     perform check_message_version(locked, append_messages.expected_message_version);
     select coalesce(array_agg(coalesce(m.element ->> 'id', new_id()::text)
                               order by m.ord), '{}') as ids,
@@ -41,16 +55,18 @@ begin
       into batch
       from jsonb_array_elements(append_messages.messages) with ordinality
            m (element, ord);
-    select m.message_id into taken
-      from message m
-     where m.thread_id = append_messages.thread_id and m.message_id = any (batch.ids)
+    select i.id into taken
+      from unnest(batch.ids) with ordinality i (id, ord)
+     where i.ord <> array_position(batch.ids, i.id)
+        or (select true
+              from message m
+             where m.thread_id = append_messages.thread_id and m.message_id = i.id
+             limit 1)
+        or (select true
+              from pending_message p
+             where p.thread_id = append_messages.thread_id and p.message_id = i.id
+             limit 1)
      limit 1;
-    if not found then
-        select p.message_id into taken
-          from pending_message p
-         where p.thread_id = append_messages.thread_id and p.message_id = any (batch.ids)
-         limit 1;
-    end if;
     if taken is not null then
         raise exception 'message % already exists', taken using
             errcode = 'PM001',
@@ -65,6 +81,6 @@ end
 $$;
 
 comment on function append_messages(text, uuid, uuid, uuid, jsonb, bigint) is
-    'Append what a run produced to its thread''s log; returns the messages. PM003 unless '
-    'that claim holds the lane, PM006 when the log has gone on, PM001 for an id that '
-    'exists.';
+    'Append what a run produced to its thread''s log; returns the messages. PM003 '
+    'unless that claim holds the lane, PM006 when the log has gone on, PM001 for an '
+    'id that exists.';

@@ -3,7 +3,12 @@
 -- Pending rows and a dispatch that will read them come in one transaction. Each call
 -- enqueues a dispatch of its own: to look for one that is there would race with the run
 -- that is just reading on it. One that finds nothing left to read is acked without a
--- run. Boundary interrupt also interrupts the thread, before it enqueues.
+-- run. Boundary interrupt also interrupts the thread, before it enqueues; where it does
+-- not enqueue, what was pending gets its reader as from any interrupt.
+--
+-- A dispatch for resume_input carries no run: it resumes the target if that waits
+-- and the message is unread, and is acked otherwise. It is of the run's own kind and
+-- queue unless others are asked for.
 --
 -- Takes no lock on the thread unless it has a limit: an application may deliver inside
 -- a long transaction while runs read on.
@@ -27,9 +32,14 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    target run;
     carrier dispatch;
     ids text[];
 begin
@@ -37,6 +47,17 @@ begin
     perform check_delivery(
         deliver.boundary, deliver.granularity, deliver.barrier, deliver.target_run_id,
         deliver.fallback_to_new_run);
+    if not coalesce(
+        length(deliver.kind) between 1 and 512
+        and length(deliver.queue) between 1 and 512, false)
+    then
+        perform refuse_enqueue(
+            deliver.thread_id, '{}', deliver.kind, deliver.queue, 128, null, null, null,
+            1, 'raise');
+    end if;
+    if deliver.boundary = 'resume_input' then
+        select r.* into target from run r where r.run_id = deliver.target_run_id;
+    end if;
     if deliver.boundary = 'interrupt' then
         perform interrupt_lane(deliver.thread_id);
     end if;
@@ -44,10 +65,12 @@ begin
        and jsonb_path_exists(deliver.messages, 'strict $[0]', silent => true)
     then
         carrier := enqueue(
-            thread_id => deliver.thread_id, kind => deliver.kind, queue => deliver.queue,
-            run_id => case
-                when deliver.boundary = 'resume_input' then deliver.target_run_id
-            end);
+            thread_id => deliver.thread_id,
+            kind => coalesce(nullif(deliver.kind, 'default'), target.kind, 'default'),
+            queue => coalesce(
+                nullif(deliver.queue, 'default'), target.queue, 'default'));
+    elsif deliver.boundary = 'interrupt' then
+        perform ensure_reader(deliver.thread_id);
     end if;
     ids := append_pending(
         deliver.thread_id, deliver.messages, deliver.boundary, deliver.granularity,
@@ -61,6 +84,6 @@ $$;
 comment on function deliver(
     text, jsonb, text, text, boolean, uuid, boolean, boolean, text, text
 ) is
-    'Append messages (objects; each may bring its id) to a thread''s pending queue and '
-    'enqueue a dispatch that reads them. PM001 when an id is pending, PM007 when it was '
-    'read, PM005 for bad arguments, PM011 when the mailbox is full.';
+    'Append messages (objects; each may bring its id) to a thread''s pending queue '
+    'and enqueue a dispatch that reads them. PM001 when an id is pending, PM007 when '
+    'it was read, PM005 for bad arguments, PM011 when the mailbox is full.';

@@ -4,6 +4,9 @@
 -- the watermark rises, the run's input grows, the event is written. An edit of the same
 -- message comes before it and is read, or comes after it and is told (PM007).
 --
+-- A run_id that is no run's is taken as it is (somebody else's runs); one of another
+-- thread, or of a run that is done and will not act on what it reads, is an error.
+--
 -- Locks: the claimed dispatch for key share, the thread, the pending messages.
 -- Time: the database clock.
 create or replace function freeze(
@@ -19,22 +22,44 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     locked thread;
     carrier uuid;
+    reader run;
+    ids text[];
 begin
     perform check_thread_id("freeze".thread_id);
     perform check_boundary("freeze".boundary);
     carrier := assert_lane("freeze".thread_id, "freeze".claim_token);
     locked := lock_thread("freeze".thread_id);
     perform check_message_version(locked, "freeze".expected_message_version);
-    return query
-    select *
-      from freeze_locked(
-               locked, "freeze".boundary, "freeze".run_id, carrier,
-               "freeze".expected_pending_ids);
+    select r.* into reader from run r where r.run_id = "freeze".run_id;
+    if reader.thread_id <> "freeze".thread_id or reader.status = 'done' then
+        raise exception 'run % %', reader.run_id, case
+                  when reader.status = 'done' then 'is done'
+                  else format('is of thread %s, not %s', reader.thread_id,
+                              "freeze".thread_id)
+              end
+        using errcode = 'PM005', hint = 'run_id names the run that reads';
+    end if;
+    ids := choose_pending("freeze".thread_id, "freeze".boundary, "freeze".run_id);
+    if "freeze".expected_pending_ids <> ids then
+        raise exception 'thread % has other messages pending than expected',
+              "freeze".thread_id
+        using
+            errcode = 'PM006',
+            detail = format(
+                'at %s it would read %s', "freeze".boundary,
+                coalesce(nullif(array_to_string(ids, ', '), ''), 'nothing')),
+            hint = 'read them again (list_pending), and decide again';
+    end if;
+    return query select * from freeze_locked(locked, ids, "freeze".run_id, carrier);
 end
 $$;
 

@@ -8,6 +8,10 @@ language plpgsql
 stable
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin

@@ -13,4 +13,5 @@ end
 $$;
 
 comment on function list_pending(text) is
-    'A thread''s pending messages in order, with position (from 1) and revision (from 1).';
+    'A thread''s pending messages in order, with position (from 1) and revision (from '
+    '1).';

@@ -42,5 +42,5 @@ end
 $$;
 
 comment on function list_threads_with_pending_messages(int, text) is
-    'Threads with pending messages, distinct, ascending (collation "C"), after the given '
-    'one, page_size at a time.';
+    'Threads with pending messages, distinct, ascending (collation "C"), after the '
+    'given one, page_size at a time.';

@@ -11,6 +11,10 @@ language plpgsql
 stable
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
@@ -27,4 +31,5 @@ end
 $$;
 
 comment on function pending_queue_revision(text) is
-    'Changes whenever the thread''s pending queue does: a delivery, edit, move, retraction or read.';
+    'Changes whenever the thread''s pending queue does: a delivery, edit, move, '
+    'retraction or read.';

@@ -4,6 +4,9 @@
 -- since the caller looked makes it PM006. They take fresh ranks, so that what is being
 -- delivered at this moment, and is not seen yet, may come to stand before them.
 --
+-- Joined by hashing, whatever the statistics say: nested loops over a queue that was
+-- thought to be empty take hours.
+--
 -- Locks: the thread, then its pending messages.
 create or replace function reorder_pending(
     thread_id text, message_ids text[], expected_queue_revision bigint default null
@@ -13,6 +16,9 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_nestloop = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -31,7 +37,8 @@ begin
            for update);
     revision := pending_queue_revision(reorder_pending.thread_id);
     if reorder_pending.expected_queue_revision <> revision then
-        raise exception 'the pending queue of thread % has changed', reorder_pending.thread_id
+        raise exception 'the pending queue of thread % has changed',
+              reorder_pending.thread_id
         using
             errcode = 'PM006',
             detail = format('it is at revision %s, not %s', revision,
@@ -39,12 +46,15 @@ begin
             hint = 'read it again (list_pending), and decide again';
     elsif cardinality(reorder_pending.message_ids) <> cardinality(found_ids)
        or exists (
-              select unnest(reorder_pending.message_ids) except select unnest(found_ids))
+              select unnest(reorder_pending.message_ids)
+              except select unnest(found_ids))
        or exists (
-              select unnest(found_ids) except select unnest(reorder_pending.message_ids))
+              select unnest(found_ids)
+              except select unnest(reorder_pending.message_ids))
     then
-        raise exception 'message_ids does not name exactly the pending messages of thread %',
-              reorder_pending.thread_id
+        raise exception
+            'message_ids does not name exactly the pending messages of thread %',
+            reorder_pending.thread_id
         using
             errcode = 'PM006',
             detail = format('%s are pending, %s were named', cardinality(found_ids),
@@ -70,5 +80,5 @@ end
 $$;
 
 comment on function reorder_pending(text, text[], bigint) is
-    'Reorder a thread''s pending messages, all of which must be named. PM006 when they are '
-    'not exactly these, or the queue is at another revision.';
+    'Reorder a thread''s pending messages, all of which must be named. PM006 when '
+    'they are not exactly these, or the queue is at another revision.';

@@ -38,5 +38,5 @@ end
 $$;
 
 comment on function set_mailbox_limit(text, int, text) is
-    'Limit a thread''s pending messages: reject (PM011), drop_oldest or coalesce what is one '
-    'too many. Null ends the limit.';
+    'Limit a thread''s pending messages: reject (PM011), drop_oldest or coalesce what '
+    'is one too many. Null ends the limit.';

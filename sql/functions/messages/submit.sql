@@ -4,17 +4,19 @@
 -- work, that is, has a claimed dispatch, when_busy says what to do:
 --   interrupt  what is active, then run (interrupted)
 --   queue      behind it (queued)
---   steer      the active run: it reads them at its next step; should it end first, a new
---              run does, for which a dispatch is queued with them (steered). Queue if no
---              run is active
+--   steer      the active run: it reads them at its next step; should it end first, a
+--              new run does, for which a dispatch is queued with them (steered). Queue
+--              if no run is active
 --   reject     PM010
---   replace    what is queued and not started, also when nothing is claimed: superseded,
---              and what came with it retracted (replaced)
+--   replace    what is queued and not started, also when nothing is claimed:
+--              superseded, and what came with it retracted (replaced)
 -- A submit that would interrupt fails with PM008, before anything was interrupted, when
 -- a pending barrier would keep its run from reading it.
 --
--- Runs of several submits that wait at once are started one after the other; the first
--- reads the messages of all, and the others are done as `merged`.
+-- Runs of several submits that wait at once are started one after the other; the
+-- first reads the messages of all, and the others are done as `merged`. So is one
+-- whose thread has an open run by the time it starts: that goes on with its messages
+-- (start_run).
 --
 -- Locks: as interrupt where it interrupts.   Time: the database clock.
 create or replace function submit(
@@ -31,6 +33,10 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -41,9 +47,14 @@ declare
     result submission;
 begin
     perform check_thread_id(submit.thread_id);
-    perform check_messages(submit.messages);
+    perform check_messages(submit.thread_id, submit.messages);
+    if submit.messages = '[]' then
+        raise exception 'messages must not be empty' using
+            errcode = 'PM005', hint = 'a run without messages is made by create_run';
+    end if;
     if submit.when_busy is null or submit.when_busy <> all (ways) then
-        raise exception 'unknown when_busy %', coalesce(quote_literal(submit.when_busy), 'null')
+        raise exception 'unknown when_busy %',
+              coalesce(quote_literal(submit.when_busy), 'null')
         using errcode = 'PM005', hint = array_to_string(ways, ', ');
     end if;
     select d.* into active
@@ -67,15 +78,19 @@ begin
         if replace_queued(submit.thread_id) > 0 then
             result.outcome := 'replaced';
         end if;
-    elsif submit.when_busy = 'steer' and active.run_id is not null
-      and exists (select from run r where r.run_id = active.run_id and r.status = 'running')
+    elsif submit.when_busy = 'steer'
+      -- one that was interrupted takes no further step
+      and active.dispatch_epoch >= current_dispatch_epoch(submit.thread_id)
+      and exists (
+              select from run r
+               where r.run_id = active.run_id and r.status = 'running')
     then
         carrier := enqueue(
             thread_id => submit.thread_id, kind => submit.kind, queue => submit.queue,
             priority => submit.priority);
         perform append_pending(
-            submit.thread_id, submit.messages, 'next_step', 'batch', false, active.run_id,
-            true, carrier.dispatch_id, submit.kind, submit.queue);
+            submit.thread_id, submit.messages, 'next_step', 'batch', false,
+            active.run_id, true, carrier.dispatch_id, submit.kind, submit.queue);
         result.run_id := active.run_id;
         result.dispatch_id := carrier.dispatch_id;
         result.outcome := 'steered';

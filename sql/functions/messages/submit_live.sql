@@ -19,4 +19,5 @@ end
 $$;
 
 comment on function submit_live(text, jsonb, text, text, int, uuid) is
-    'Submit messages for the active run''s next step, or for a new run if it ends first.';
+    'Submit messages for the active run''s next step, or for a new run if it ends '
+    'first.';

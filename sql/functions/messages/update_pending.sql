@@ -12,11 +12,18 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-    if update_pending.payload is null then
-        raise exception 'payload must not be null' using errcode = 'PM005';
+    if jsonb_typeof(update_pending.payload) is distinct from 'object' then
+        raise exception 'payload must be a JSON object' using
+            errcode = 'PM005',
+            detail = format('it is %s',
+                            coalesce(jsonb_typeof(update_pending.payload), 'null'));
     end if;
     perform lock_pending(
         update_pending.thread_id, update_pending.message_id,
@@ -34,5 +41,5 @@ end
 $$;
 
 comment on function update_pending(text, text, jsonb, bigint) is
-    'Change a pending message. PM006 when it is at another revision, PM007 once a run has '
-    'read it, PM004 unknown.';
+    'Change a pending message. PM006 when it is at another revision, PM007 once a run '
+    'has read it, PM004 unknown, PM005 for a payload that is no object.';

@@ -1,7 +1,8 @@
 -- finish_run: the run has ended.
 --
 -- running -> done, and the dispatch acked, in one transaction; if messages that fall
--- through to a new run are pending, a dispatch that reads them is ensured in it too.
+-- through to a new run are pending, a dispatch that reads them is ensured in it too (by
+-- retire, as however else a run ends).
 --
 -- Locks: the dispatch, the run, one queued row of the lane.   Time: the database clock.
 create or replace function finish_run(
@@ -17,6 +18,10 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -27,7 +32,7 @@ begin
     if coalesce(finish_run.termination, '') = '' then
         raise exception 'termination must not be empty' using
             errcode = 'PM005',
-            hint = 'natural_end, error, cancelled, timeout, unknown, or a word of your own';
+            hint = 'natural_end, error, cancelled, timeout, unknown, or your own word';
     end if;
     held := assert_claim(finish_run.dispatch_id, finish_run.claim_token);
     perform assert_running(finish_run.run_id, held);
@@ -41,12 +46,11 @@ begin
        set run_status = 'done', termination = finish_run.termination,
            run_response = finish_run.response, run_error = finish_run.error
      where d.dispatch_id = held.dispatch_id;
-    perform ensure_reader(ended.thread_id);
     perform retire(array[held.dispatch_id], array[held.claim_token], 'acked');
     return ended;
 end
 $$;
 
 comment on function finish_run(uuid, uuid, uuid, text, jsonb, text) is
-    'A running run ends, and its dispatch is acked, in one transaction; messages for a new '
-    'run get their dispatch. PM003 as ack, PM005 when it does not run.';
+    'A running run ends, and its dispatch is acked, in one transaction; messages for '
+    'a new run get their dispatch. PM003 as ack, PM005 when it does not run.';

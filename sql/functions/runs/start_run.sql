@@ -1,11 +1,18 @@
 -- start_run: a run begins, or goes on, and reads what is there for it.
 --
--- created, waiting or running (a retry: what it had read it reads again) -> running.
--- Reads at new_run; a waiting run at resume_input first. With run_id null, on a
--- dispatch that carries none, a waiting run of the thread goes on, or a run is made, if
--- there is anything to read; if not, the dispatch is acked, and nothing returned. The
--- same where a run that was submitted finds that an earlier one has read its messages
--- along with its own: it is done, with the termination `merged`.
+-- created, waiting or running (a retry: what it had read it reads again, also when an
+-- operator has reopened it) -> running. Reads at new_run; a waiting run at resume_input
+-- first.
+--
+-- A dispatch whose whole matter is messages (it carries no run, or a run that was
+-- submitted and has read nothing, or one that is done by now) reads for the thread's
+-- open run if there is one of its kind: new work resumes a waiting run, and joins one
+-- that waits for its retry, so that what begins with messages is one open run a thread.
+-- Otherwise for the run that was submitted, or one that is made. If there is nothing to
+-- read, the dispatch is acked, and nothing returned. A submitted run whose messages
+-- others have read is done, with the termination `merged`.
+--
+-- The run that reads is in the messages and in the dispatch.
 --
 -- Locks: the dispatch, the thread, the run, the pending messages.
 -- Time: the database clock.
@@ -15,56 +22,64 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    held constant dispatch := assert_claim(start_run.dispatch_id, start_run.claim_token);
-    wanted constant uuid := coalesce(start_run.run_id, held.run_id);
+    held constant dispatch := assert_claim(
+        start_run.dispatch_id, start_run.claim_token);
     locked thread;
     going run;
-    has_input boolean;
+    submitted uuid;
+    resume_ids text[] := array[]::text[];
+    ids text[];
 begin
     if held.thread_id is null then
-        raise exception 'dispatch % has no thread, so it carries no run', held.dispatch_id
+        raise exception 'dispatch % has no thread, so it carries no run',
+              held.dispatch_id
         using errcode = 'PM005';
     end if;
     locked := lock_thread(held.thread_id);
-    has_input := exists (select frozen_by_walk(held.thread_id, 'new_run', wanted));
-    if wanted is not null then
-        select r.* into going from run r where r.run_id = wanted for update;
-        if not found then
-            raise exception 'there is no run %', wanted using errcode = 'PM004';
-        elsif going.thread_id <> held.thread_id then
-            raise exception 'run % is of thread %, not %', wanted, going.thread_id,
-                  held.thread_id using errcode = 'PM005';
-        elsif going.status = 'done' then
-            raise exception 'run % is done', wanted using
-                errcode = 'PM005',
-                detail = format('its termination is %s', going.termination);
+    going := carried_run(held, start_run.run_id);
+    perform close_abandoned_runs(held.thread_id, going.run_id);
+
+    if going.run_id is null
+       or going.status = 'created' and going.detail ? 'submitted'
+          and going.input_from_seq is null
+    then
+        submitted := going.run_id;
+        select r.* into going from open_run(held) r;
+        if going.status = 'waiting' then
+            resume_ids := choose_pending(held.thread_id, 'resume_input', going.run_id);
         end if;
-    elsif has_input then
-        select r.* into going
-          from run r
-         where r.thread_id = held.thread_id and r.status = 'waiting'
-         order by r.updated_at
-         limit 1
-           for update;
-        if not found then
+        ids := choose_pending(
+            held.thread_id, 'new_run', coalesce(going.run_id, submitted));
+        if submitted is not null
+           and (going.run_id is not null or ids || resume_ids = '{}')
+        then
+            update run r
+               set status = 'done', termination = 'merged', finished_at = now,
+                   updated_at = now,
+                   detail = r.detail || jsonb_strip_nulls(
+                       jsonb_build_object('merged_into', going.run_id))
+             where r.run_id = submitted;
+        end if;
+        if ids || resume_ids = '{}' then
+            perform retire(array[held.dispatch_id], array[held.claim_token], 'acked');
+            return;
+        elsif going.run_id is null and submitted is null then
             going := create_run(
                 held.thread_id, kind => held.kind, dispatch_id => held.dispatch_id,
                 queue => held.queue, priority => held.priority);
+        elsif going.run_id is null then
+            select r.* into going from run r where r.run_id = submitted;
         end if;
-    end if;
-
-    if going.run_id is null
-       or going.status = 'created' and going.detail ? 'submitted' and not has_input
-    then
-        update run r
-           set status = 'done', termination = 'merged', finished_at = now, updated_at = now
-         where r.run_id = going.run_id;
-        perform retire(array[held.dispatch_id], array[held.claim_token], 'acked');
-        return;
+    elsif going.status = 'waiting' then
+        resume_ids := choose_pending(held.thread_id, 'resume_input', going.run_id);
     end if;
 
     update run r
@@ -75,7 +90,7 @@ begin
        set run_id = going.run_id, run_status = 'running', termination = null,
            run_response = null, run_error = null, updated_at = now
      where d.dispatch_id = held.dispatch_id;
-    if going.status = 'running' then
+    if going.status in ('created', 'running') then
         return query
         select m.*
           from message m
@@ -84,17 +99,22 @@ begin
            and m.run_id = going.run_id
            and not m.written
          order by m.seq;
-    elsif going.status = 'waiting' then
-        return query
-        select * from freeze_locked(locked, 'resume_input', going.run_id, held.dispatch_id);
-        locked := lock_thread(held.thread_id);
     end if;
+    if resume_ids <> '{}' then
+        return query
+        select * from freeze_locked(locked, resume_ids, going.run_id, held.dispatch_id);
+        locked := lock_thread(held.thread_id);
+        ids := null;
+    end if;
+    -- walked again when what is read at resume_input has gone out of the way
+    ids := coalesce(ids, choose_pending(held.thread_id, 'new_run', going.run_id));
     return query
-    select * from freeze_locked(locked, 'new_run', going.run_id, held.dispatch_id);
+    select * from freeze_locked(locked, ids, going.run_id, held.dispatch_id);
 end
 $$;
 
 comment on function start_run(uuid, uuid, uuid) is
-    'Start or resume a run under a claim; returns the messages that it reads. With run_id '
-    'null a run is made if there is anything to read; if not, the dispatch is acked. PM003 '
-    'as ack, PM004 unknown run, PM005 when it is done.';
+    'Start or resume a run under a claim; returns the messages that it reads. With '
+    'run_id null a run is made if there is anything to read; if not, the dispatch is '
+    'acked. PM003 as ack, PM004 unknown run, PM005 when it is done or not the one '
+    'carried.';

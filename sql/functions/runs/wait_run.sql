@@ -1,17 +1,26 @@
 -- wait_run: the run has to wait for somebody or something, and lets its dispatch go.
 --
 -- running -> waiting, and the dispatch acked, in one transaction. It goes on by
--- resume_run, by input for it, or by new work for its thread.
+-- resume_run, by input for it, or by new work for its thread; if such is pending, its
+-- dispatch is ensured in the same transaction (by retire).
 --
 -- Locks: the dispatch, the run, one queued row of the lane.   Time: the database clock.
 create or replace function wait_run(
-    run_id uuid, dispatch_id uuid, claim_token uuid, reason text, detail jsonb default '{}'
+    run_id uuid,
+    dispatch_id uuid,
+    claim_token uuid,
+    reason text,
+    detail jsonb default '{}'
 )
 returns run
 language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -22,7 +31,8 @@ declare
     waiting run;
 begin
     if wait_run.reason is null or wait_run.reason <> all (reasons) then
-        raise exception 'unknown reason %', coalesce(quote_literal(wait_run.reason), 'null')
+        raise exception 'unknown reason %',
+              coalesce(quote_literal(wait_run.reason), 'null')
         using errcode = 'PM005', hint = array_to_string(reasons, ', ');
     end if;
     held := assert_claim(wait_run.dispatch_id, wait_run.claim_token);
