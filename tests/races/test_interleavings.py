@@ -231,6 +231,23 @@ def test_behind_an_open_claim_the_work_of_other_threads_is_found(
     assert drain(conn) == ids(sent)
 
 
+@ENDINGS
+@pytest.mark.parametrize("locked", [1, 7, 40])
+def test_behind_heads_that_somebody_holds_the_work_of_other_threads_is_found(
+    conn: Connection, opened: Connection, impatient: Connection, ending: str, locked: int
+) -> None:
+    for n in range(locked):
+        sent = enqueued(conn, thread_id=f"t{n}")
+        call_one(opened, "cancel", dispatch_id=sent["dispatch_id"])
+        enqueued(conn, thread_id=f"t{n}", priority=200)  # the second, never taken for the first
+    others = [enqueued(conn, thread_id=f"u{n}") for n in range(3)]
+    for other in others:
+        assert ids(claims(impatient, max_dispatches=1)) == [other["dispatch_id"]]
+    assert claims(impatient) == []
+    end(opened, ending)
+    assert len(claims(conn)) == locked
+
+
 def test_without_lanes_each_claimer_gets_others(
     conn: Connection, opened: Connection, impatient: Connection
 ) -> None:

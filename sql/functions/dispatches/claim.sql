@@ -191,17 +191,33 @@ begin
                   from candidate c) as ids,
                (select array_agg(c.thread_id order by c.pos)
                   from candidate c) as threads,
+               (select array_agg(c.dispatch_id)
+                  from chosen c
+                 where c.thread_id is not null) as led_by,
                count(*) as rows,
                array_agg(j.dispatch_id)
-                   filter (where j.thread_id is not null and not j.is_stale)
-                   as lane_ids,
+                   filter (where j.thread_id is not null
+                             and not j.is_stale
+                             and (f.judged_to is null or j.pos < f.judged_to)
+                             and j.pos <> all (coalesce(f.chosen, '{}'))) as passed_ids,
                array_agg(j.dispatch_id) filter (where j.is_stale) as stale_ids,
                array_agg(distinct j.thread_id)
                    filter (where j.is_stale) as stale_threads,
-               max(j.priority) as last_priority,
-               (array_agg(j.place order by j.pos desc))[1] as last_place
+               bool_or(f.judged_to is not null) as is_cut_short,
+               (array_agg(j.priority order by j.pos desc)
+                   filter (where j.pos <= coalesce(f.judged_to, j.pos)))[1]
+                   as last_priority,
+               (array_agg(j.place order by j.pos desc)
+                   filter (where j.pos <= coalesce(f.judged_to, j.pos)))[1]
+                   as last_place
           into walked
-          from judged j;
+          from judged j
+         cross join (
+             -- what stands behind the last that was wanted has not been looked at
+             select array_agg(c.pos) as chosen,
+                    case when count(*) = wanted then max(c.pos) end as judged_to
+               from chosen c
+         ) f;
 
         taken := 0;
         if walked.ids is not null then
@@ -221,8 +237,12 @@ begin
             while exists (select from lane_wake) and pay_lane_wakes(open_queues) loop
             end loop;
         end if;
-        if walked.lane_ids is not null and walked.rows > taken then
-            perform park(walked.lane_ids, open_queues);
+        if taken < cardinality(walked.led_by) then
+            -- who led to a lane was not its head, or the head is locked
+            walked.passed_ids := walked.passed_ids || walked.led_by;
+        end if;
+        if walked.passed_ids is not null then
+            perform park(walked.passed_ids, open_queues);
         end if;
 
         if wanted = 0 then
@@ -230,7 +250,9 @@ begin
         elsif superseded > 0 then
             after_priority := -1;
             after_place := 0;
-        elsif walked.rows < walk_size or found_any and taken = 0 then
+        elsif found_any and taken = 0
+              or walked.rows < walk_size and walked.is_cut_short is not true
+        then
             exit;
         else
             after_priority := walked.last_priority;
