@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from opentelemetry.metrics import MeterProvider
+
     Labels = Mapping[str, str]
 
 
@@ -194,12 +196,12 @@ class timed:  # noqa: N801 - read as a phrase: with timed("claim"): ...
 
 
 class OpenTelemetrySink:
-    """Records through OpenTelemetry's API, for whichever provider the application has set up."""
+    """Records through OpenTelemetry's API: for a provider, or whichever the application sets up."""
 
-    def __init__(self) -> None:
+    def __init__(self, provider: MeterProvider | None = None) -> None:
         from opentelemetry import metrics  # noqa: PLC0415 - optional
 
-        meter = metrics.get_meter("pgmailbox")
+        meter = metrics.get_meter("pgmailbox", meter_provider=provider)
         make: dict[Kind, Any] = {
             Kind.COUNTER: meter.create_counter,
             Kind.UP_DOWN: meter.create_up_down_counter,
