@@ -212,8 +212,8 @@ PROGRAM = """
 
     asyncio.run(main())
     resources = json.loads(reader.get_metrics_data().to_json())["resource_metrics"]
-    found = {m["name"]: m["data"]["data_points"] for m in resources[0]["scope_metrics"][0]["metrics"]}
-    print(json.dumps(found))
+    [scope] = resources[0]["scope_metrics"]
+    print(json.dumps({m["name"]: m["data"]["data_points"] for m in scope["metrics"]}))
     """
 
 

@@ -48,9 +48,8 @@ def labels(instrument: Instrument) -> dict[str, str]:
     return dict.fromkeys(instrument.labels, "x")
 
 
-def test_without_a_sink_nothing_is_measured(
-    sinks: list[metrics.Sink], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("sinks")
+def test_without_a_sink_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> float:
         raise AssertionError("the clock was read")
 
@@ -60,9 +59,8 @@ def test_without_a_sink_nothing_is_measured(
         metrics.record(metrics.PURGED, 3)
 
 
-def test_a_sink_gets_what_is_recorded_from_then_until_it_is_taken_away(
-    sinks: list[metrics.Sink],
-) -> None:
+@pytest.mark.usefixtures("sinks")
+def test_a_sink_gets_what_is_recorded_from_then_until_it_is_taken_away() -> None:
     first, second = Recorded(), Recorded()
     metrics.collect_into(first)
     metrics.record(metrics.PURGED, 1)
