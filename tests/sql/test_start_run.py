@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tests.calls import call, call_one, claimed, claims, enqueued, fence, loaded, refused
+from tests.mailboxes import (
+    carried,
+    committed,
+    delivered,
+    drained,
+    finish,
+    live,
+    names,
+    pending,
+    run,
+    start,
+    started,
+    wait,
+)
+from tests.sessions import rows
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+    Row = dict[str, Any]
+
+
+def open_runs(conn: Connection) -> list[Row]:
+    return rows(conn, "select * from pgmailbox.runs where status in ('running', 'waiting')")
+
+
+def test_a_dispatch_that_carries_no_run_makes_one_of_its_kind(conn: Connection) -> None:
+    delivered(conn, "a", kind="agent")
+    held = claimed(conn)
+    (read,) = start(conn, held)
+    found = run(conn, read["run_id"])
+    assert (found["status"], found["kind"], found["thread_id"]) == ("running", "agent", "t")
+    assert (found["input_from_seq"], found["input_to_seq"]) == (1, 1)
+    assert found["dispatch_id"] == held["dispatch_id"]
+    assert found["started_at"] is not None
+    now = loaded(conn, held)
+    assert (now["run_id"], now["run_status"]) == (read["run_id"], "running")
+
+
+def test_nothing_to_read_is_no_run_and_an_ack(conn: Connection) -> None:
+    delivered(conn, "a")
+    call_one(conn, "retract_pending", thread_id="t", message_id="a")
+    held = claimed(conn)
+    assert start(conn, held) == []
+    assert loaded(conn, held)["status"] == "acked"
+    assert rows(conn, "select from pgmailbox.runs") == []
+
+
+def test_a_start_whose_answer_was_lost_reads_the_same_again(conn: Connection) -> None:
+    held, run_id = started(conn, "a", "b")
+    for named in (None, run_id):
+        again = start(conn, held, named)
+        assert [(row["seq"], row["run_id"]) for row in again] == [(1, run_id), (2, run_id)]
+    assert committed(conn) == ["a", "b"]
+
+
+@pytest.mark.parametrize("how", ["nack", "release", "reclaim"])
+def test_a_retry_reads_again_what_the_run_has_read_and_what_came_since(
+    conn: Connection, how: str
+) -> None:
+    held, run_id = started(conn, "a")
+    delivered(conn, "b")
+    if how == "nack":
+        call_one(conn, "nack", error="failed", delay="0 s", **fence(held))
+    elif how == "release":
+        call_one(conn, "release", **fence(held))
+    else:
+        conn.execute("set pgmailbox.clock_offset = '1 h'")
+        call(conn, "reclaim_expired_leases")
+    held = claimed(conn)
+    assert held["run_id"] == run_id
+    assert names(start(conn, held)) == ["a", "b"]
+    finish(conn, held, run_id)
+    assert drained(conn) == []
+    assert len(rows(conn, "select from pgmailbox.runs")) == 1
+
+
+def test_new_work_joins_the_open_run_that_waits_for_its_retry(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    call_one(conn, "nack", error="failed", delay="1 h", **fence(held))
+    delivered(conn, "b")
+    second = claimed(conn)
+    assert second["dispatch_id"] != held["dispatch_id"]
+    assert names(start(conn, second)) == ["a", "b"]
+    assert [r["run_id"] for r in open_runs(conn)] == [run_id]
+    finish(conn, second, run_id)
+    conn.execute("set pgmailbox.clock_offset = '2 h'")
+    assert drained(conn) == [], "its first dispatch finds it done"
+
+
+def test_work_of_another_kind_does_not_join_it(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    call_one(conn, "nack", error="failed", delay="1 h", **fence(held))
+    delivered(conn, "b", kind="other")
+    (read,) = start(conn, claimed(conn))
+    assert read["run_id"] != run_id
+
+
+@pytest.mark.parametrize("reason", ["user_input", "background_tasks", "rate_limit"])
+def test_new_work_resumes_a_waiting_run(conn: Connection, reason: str) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id, reason)
+    delivered(conn, "b")
+    held = claimed(conn)
+    assert [(row["message_id"], row["run_id"]) for row in start(conn, held)] == [("b", run_id)]
+    found = run(conn, run_id)
+    assert (found["status"], found["waiting_reason"]) == ("running", None)
+    assert (found["input_from_seq"], found["input_to_seq"]) == (1, 2)
+
+
+def test_a_waiting_run_reads_its_input_first(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    delivered(conn, "b")
+    delivered(conn, "answer", boundary="resume_input", target_run_id=run_id)
+    wait(conn, held, run_id)
+    held = claimed(conn)
+    assert names(start(conn, held)) == ["answer", "b"]
+    assert drained(conn) == []
+
+
+def test_input_for_a_run_that_does_not_wait_is_kept_until_it_does(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    delivered(conn, "answer", boundary="resume_input", target_run_id=run_id)
+    call_one(conn, "nack", error="failed", delay="0 s", **fence(held))
+    seen = []
+    while pending(conn):
+        held = claimed(conn)
+        seen.append(names(start(conn, held)))
+        if loaded(conn, held)["status"] == "claimed":
+            wait(conn, held, run_id)
+    assert seen == [["a"], ["answer"]]
+
+
+def test_input_that_comes_twice_resumes_a_run_once(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    for message_id in ("x", "y"):
+        delivered(conn, message_id, boundary="resume_input", target_run_id=run_id)
+    held = claimed(conn)
+    assert names(start(conn, held)) == ["x", "y"]
+    wait(conn, held, run_id)
+    held = claimed(conn)
+    assert start(conn, held) == []
+    assert loaded(conn, held)["status"] == "acked"
+    assert run(conn, run_id)["status"] == "waiting"
+
+
+def test_input_survives_an_interrupt(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    delivered(conn, "answer", boundary="resume_input", target_run_id=run_id)
+    call_one(conn, "interrupt", thread_id="t")
+    assert drained(conn) == [["answer"]]
+    assert run(conn, run_id)["status"] == "done"
+
+
+def test_a_prepared_run_starts_without_messages(conn: Connection) -> None:
+    prepared = call_one(conn, "create_run", thread_id="t", input='{"x": 1}')
+    enqueued(
+        conn, thread_id="t", run_id=prepared["run_id"], dispatch_id=prepared["dispatch_id"]
+    )
+    held = claimed(conn)
+    assert start(conn, held, prepared["run_id"]) == []
+    assert run(conn, prepared["run_id"])["status"] == "running"
+    assert loaded(conn, held)["status"] == "claimed"
+
+
+def test_a_run_that_is_resumed_goes_on_without_messages(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id, "background_tasks")
+    call_one(conn, "resume_run", run_id=run_id)
+    held = claimed(conn)
+    assert start(conn, held) == []
+    assert run(conn, run_id)["status"] == "running"
+
+
+def test_a_dispatch_whose_run_is_done_reads_for_another_or_is_acked(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    call_one(conn, "resume_run", run_id=run_id)
+    delivered(conn, "b", ensure_dispatch=False)
+    first = claimed(conn)
+    assert names(start(conn, first)) == ["b"]
+    enqueued(conn, thread_id="t", run_id=run_id)
+    enqueued(conn, thread_id="t", run_id=run_id)
+    finish(conn, first, run_id)
+    delivered(conn, "c", ensure_dispatch=False)
+    assert drained(conn) == [["c"]]
+
+
+def test_a_run_that_an_operator_reopens_reads_again_what_it_had_read(conn: Connection) -> None:
+    answer = call_one(conn, "submit", thread_id="t", messages='[{"id": "a"}]')
+    held = claimed(conn)
+    start(conn, held)
+    call_one(conn, "dead_letter", error="failed", **fence(held))
+    assert run(conn, answer["run_id"])["termination"] == "error"
+    call_one(conn, "retry_dispatch", dispatch_id=answer["dispatch_id"])
+    assert run(conn, answer["run_id"])["status"] == "created"
+    held = claimed(conn)
+    assert names(start(conn, held)) == ["a"]
+    assert run(conn, answer["run_id"])["status"] == "running"
+
+
+def test_a_run_that_says_that_it_runs_does_not_outlive_its_dispatch(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    call_one(conn, "ack", **fence(held))
+    assert run(conn, run_id)["status"] == "running", "left to the next pass of recovery"
+    delivered(conn, "b")
+    (read,) = start(conn, claimed(conn))
+    assert (read["message_id"], read["run_id"] != run_id) == ("b", True)
+    assert run(conn, run_id)["termination"] == "unknown"
+
+
+def test_an_interrupt_between_claim_and_start_leaves_the_messages_to_a_new_run(
+    conn: Connection,
+) -> None:
+    delivered(conn, "a")
+    held = claimed(conn)
+    call_one(conn, "interrupt", thread_id="t")
+    with refused("PM003", str(held["dispatch_id"])):
+        start(conn, held)
+    assert pending(conn) == ["a"]
+    assert len(live(conn)) == 1
+    call_one(conn, "supersede_claimed", reason="interrupted", **fence(held))
+    assert drained(conn) == [["a"]]
+
+
+@pytest.mark.parametrize("ending", ["ack", "dead_letter", "nack", "lease"])
+def test_what_a_run_leaves_unread_is_read_however_it_ends(conn: Connection, ending: str) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    run_id = start(conn, held)[0]["run_id"]
+    if ending == "ack":
+        call_one(conn, "ack", **fence(held))
+    elif ending == "dead_letter":
+        call_one(conn, "dead_letter", error="failed", **fence(held))
+    else:
+        conn.execute("update pgmailbox.dispatch set max_attempts = 1")
+        if ending == "nack":
+            call_one(conn, "nack", error="failed", **fence(held))
+        else:
+            conn.execute("set pgmailbox.clock_offset = '1 h'")
+            call(conn, "reclaim_expired_leases")
+    assert drained(conn) == [["b"]]
+    assert run(conn, run_id)["status"] == "done"
+
+
+@pytest.mark.parametrize("ending", ["dead_letter", "cancel"])
+def test_what_failed_or_was_cancelled_unread_waits_for_a_person_or_the_next_run(
+    conn: Connection, ending: str
+) -> None:
+    delivered(conn, "a")
+    (sent,) = live(conn)
+    if ending == "cancel":
+        call_one(conn, "cancel", dispatch_id=sent["dispatch_id"])
+    else:
+        call_one(conn, "dead_letter", error="failed", **fence(claimed(conn)))
+    assert claims(conn) == []
+    assert [r["orphans_among"] for r in call(conn, "orphans_among", thread_ids=["t"])] == ["t"]
+    call_one(conn, "retry_dispatch", dispatch_id=sent["dispatch_id"])
+    assert drained(conn) == [["a"]]
+
+
+def test_a_start_is_refused_as_an_ack_is(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    with refused("PM003"):
+        start(conn, {**held, "claim_token": uuid4()})
+    with refused("PM004"):
+        start(conn, {**held, "dispatch_id": uuid4()})
+    finish(conn, held, run_id)
+    with refused("PM003"):
+        start(conn, held)
+
+
+def test_the_run_is_one_that_the_dispatch_can_carry(conn: Connection) -> None:
+    other = call_one(conn, "create_run", thread_id="other")["run_id"]
+    mine = call_one(conn, "create_run", thread_id="t")["run_id"]
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    unknown = uuid4()
+    with refused("PM004", str(unknown)):
+        start(conn, held, unknown)
+    with refused("PM005", str(other)):
+        start(conn, held, other)
+    start(conn, held, mine)
+    with refused("PM004", str(unknown)):
+        start(conn, held, unknown)
+    with refused("PM005", str(other)):
+        start(conn, held, other)
+    assert carried(conn, held) == mine
+
+
+def test_a_run_that_is_done_does_not_start(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    finish(conn, held, run_id)
+    enqueued(conn, thread_id="t")
+    with refused("PM005", str(run_id)):
+        start(conn, claimed(conn), run_id)
+
+
+def test_a_dispatch_without_a_thread_carries_no_run(conn: Connection) -> None:
+    enqueued(conn)
+    with refused("PM005", "no thread"):
+        start(conn, claimed(conn))
