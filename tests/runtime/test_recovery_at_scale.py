@@ -127,6 +127,7 @@ def test_a_page_costs_what_it_returns_however_much_there_is(seasoned: Connection
             read, after = cost(seasoned, function, after)
             buffers.append(read)
         assert max(buffers) < most, (function, buffers)
+        assert buffers[-1] < buffers[0] * 1.2, "pages must not grow from one to the next"
 
     (explained,) = rows(
         seasoned,

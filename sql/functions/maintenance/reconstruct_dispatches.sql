@@ -26,6 +26,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    -- no "or": a page begins where the last one ended, in the index
+    first constant uuid := coalesce(
+        reconstruct_dispatches.after, '00000000-0000-0000-0000-000000000000');
     page uuid[];
 begin
     perform check_page(reconstruct_dispatches.page_size);
@@ -33,8 +36,8 @@ begin
         select r.run_id
           from run r
          where r.status = 'created'
-           and (reconstruct_dispatches.after is null
-                or r.run_id > reconstruct_dispatches.after)
+           and r.run_id >= first
+           and r.run_id is distinct from reconstruct_dispatches.after
          order by r.run_id
          limit reconstruct_dispatches.page_size);
 

@@ -24,6 +24,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    -- no "or": a page begins where the last one ended, in the index
+    first constant uuid := coalesce(
+        wake_background_runs.after, '00000000-0000-0000-0000-000000000000');
     page uuid[];
 begin
     perform check_page(wake_background_runs.page_size);
@@ -32,8 +35,8 @@ begin
           from run r
          where r.status = 'waiting'
            and r.waiting_reason = 'background_tasks'
-           and (wake_background_runs.after is null
-                or r.run_id > wake_background_runs.after)
+           and r.run_id >= first
+           and r.run_id is distinct from wake_background_runs.after
          order by r.run_id
          limit wake_background_runs.page_size);
 
