@@ -322,9 +322,10 @@ class Conversations:
         retry_delay: Duration | None = None,
         concurrency: int | None = None,
     ) -> Callable[[R], R]:
-        """Register the async function for runs of a kind: it takes a `Run`; limits as for `handler`.
+        """Register the async function for runs of a kind, which takes a `Run`.
 
-        It is called when there is something to be read; a dispatch that finds nothing is acked.
+        It is called when there is something to be read; a dispatch that finds nothing is acked. The
+        limits are those of `handler`.
         """
 
         def register(function: R) -> R:
