@@ -29,8 +29,8 @@ declare
         ack, ack_many, announce_consumer, append_messages, await_work, claim,
         claim_dispatch, claimed_run, dead_letter, dead_letter_many, dismiss_consumer,
         extend_lease, extend_leases, finish_run, freeze, guard_claim, nack, nack_many,
-        record_dispatch_start, record_run_result, release, release_many, renew_leases,
-        start_run, supersede_claimed, wait_run}';
+        record_dispatch_start, record_run_result, release, release_many, release_strays,
+        renew_leases, start_run, supersede_claimed, wait_run}';
     operating constant text[] := '{
         cancel, interrupt, pause_queue, pause_thread, remove_message, resume_queue,
         resume_thread, retry_dispatch, set_lane_policy, set_mailbox_limit}';

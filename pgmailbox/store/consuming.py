@@ -10,7 +10,7 @@ from pgmailbox.store.documents import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from psycopg.types.json import Jsonb
@@ -94,6 +94,16 @@ class ConsumerFunctions(Schema):
         return self.call(
             "release_many",
             {"dispatch_ids": list(ids), "claim_tokens": list(tokens), "delay": delay},
+            scalars,
+        )
+
+    def release_strays(
+        self, consumer_id: str, held_tokens: Sequence[UUID], after: datetime
+    ) -> Call[list[UUID]]:
+        """Call `release_strays`."""
+        return self.call(
+            "release_strays",
+            {"consumer_id": consumer_id, "held_tokens": list(held_tokens), "after": after},
             scalars,
         )
 

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox.backoff import is_from_database, pause, persistently
 from pgmailbox.config import as_timedelta
+from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
     from typing import Any
+    from uuid import UUID
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.store import Functions, Store
@@ -35,6 +38,7 @@ T = TypeVar("T")
 _log: Final = get_logger("worker")
 _FIRST_PAUSE: Final = 0.005
 _HORIZON: Final = 0.05
+_CLAIMED_AT: Final = DISPATCH_COLUMNS.index("last_claimed_at")
 _USELESS_PAUSE: Final = 0.02
 """Pause after a claim of which nothing can be run here, so that putting back does not spin."""
 
@@ -52,6 +56,7 @@ class Fetcher:
         bell: Bell,
         *,
         config: MailboxConfig,
+        held_tokens: Callable[[], Sequence[UUID]],
         room: Callable[[int], int],
         deliver: Callable[[Rows, float], bool],
     ) -> None:
@@ -59,12 +64,17 @@ class Fetcher:
         self._functions = functions
         self._bell = bell
         self._config = config
+        self._held_tokens = held_tokens
         self._room = room
         self._deliver = deliver
         self._poll = config.seconds("poll_interval")
         self._stopping = asyncio.Event()
         self._pause = _FIRST_PAUSE
         self._pace = Pace()
+        self._last_claimed_at: datetime | None = None
+        """When it was last given something, by the database's clock."""
+        self._is_unheard = False
+        """Whether a claim was sent whose answer has not come."""
         self.is_idle = False
         """Whether the last claim found nothing, with room for more."""
 
@@ -104,24 +114,40 @@ class Fetcher:
             await self._sleep()
 
     async def _claim(self, room: int) -> bool:
-        sent = 0.0
+        rows, sent = await self._persistently(lambda: self._claimed(room), "claim")
+        self.is_idle = not rows
+        if rows and not self._deliver(rows, sent):
+            await pause(_USELESS_PAUSE, until=self._stopping)
+        return bool(rows)
+
+    async def _claimed(self, room: int) -> tuple[Rows, float]:
+        """Claim once; return the rows, and when the claim was sent."""
         call = self._functions.claim(
             self._config.consumer_id,
             lease=as_timedelta("lease", self._config.lease),
             max_dispatches=room,
             queues=self._config.queues,
         )
+        await self._release_strays()
+        self._is_unheard = True
+        sent = time.monotonic()
+        rows = await self._store.run(call)
+        self._is_unheard = False
+        if rows:
+            self._last_claimed_at = max(row[_CLAIMED_AT] for row in rows)
+        return rows, sent
 
-        async def claim() -> Rows:
-            nonlocal sent
-            sent = time.monotonic()
-            return await self._store.run(call)
-
-        rows = await self._persistently(claim, "claim")
-        self.is_idle = not rows
-        if rows and not self._deliver(rows, sent):
-            await pause(_USELESS_PAUSE, until=self._stopping)
-        return bool(rows)
+    async def _release_strays(self) -> None:
+        """Give back what the last claim may have taken, if its answer was lost."""
+        if not self._is_unheard or self._last_claimed_at is None:
+            return
+        strays = await self._store.run(
+            self._functions.release_strays(
+                self._config.consumer_id, self._held_tokens(), self._last_claimed_at
+            )
+        )
+        if strays:
+            _log.warning("claims.released", dispatches=len(strays), why="their answer was lost")
 
     async def _sleep(self) -> None:
         first_time = self._pause == _FIRST_PAUSE

@@ -239,6 +239,10 @@ class Holds:
         if self._newest.get(hold.dispatch_id) is hold:
             del self._newest[hold.dispatch_id]
 
+    def tokens(self) -> list[UUID]:
+        """Return the claim tokens of all."""
+        return list(self._by_token)
+
     def of(self, dispatch_id: UUID) -> Hold | None:
         """Return the newest hold of a dispatch, if there is one."""
         return self._newest.get(dispatch_id)

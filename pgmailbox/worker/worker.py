@@ -82,7 +82,13 @@ class Worker:
         self._settler = Settler(store, functions, on_settled=self._settled)
         self._keeper = Keeper(store, functions, self._holds, config=config, let_go=self._let_go)
         self._fetcher = Fetcher(
-            store, functions, self._bell, config=config, room=self._room, deliver=self._receive
+            store,
+            functions,
+            self._bell,
+            config=config,
+            held_tokens=self._holds.tokens,
+            room=self._room,
+            deliver=self._receive,
         )
 
     # --- what the rest of the house may do ------------------------------------------------

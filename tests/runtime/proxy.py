@@ -43,7 +43,7 @@ class Proxy:
 
     async def hang_up(self) -> None:
         """Close every connection."""
-        for writer in self._writers:
+        for writer in list(self._writers):
             writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,12 +60,12 @@ class Proxy:
 
     async def close(self) -> None:
         """End all that goes on."""
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
+        await asyncio.gather(*list(self._tasks), return_exceptions=True)
+        for writer in list(self._writers):
             writer.close()
-        for writer in self._writers:
+        for writer in list(self._writers):
             with suppress(OSError):
                 await writer.wait_closed()
 

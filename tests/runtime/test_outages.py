@@ -250,6 +250,31 @@ async def test_errors_that_an_operator_has_to_mend_end_no_worker(
             await until_status(mailbox, sent, "acked")
 
 
+async def test_what_was_claimed_by_a_call_whose_answer_was_lost_runs_at_once_and_uncounted(
+    new_mailbox: NewMailbox,
+) -> None:
+    mailbox = new_mailbox(lease=3600)
+    mailbox.handler("default")(lambda dispatch: "done")
+    async with running(mailbox) as handle:
+        await until_status(mailbox, await mailbox.enqueue({}), "acked")
+        store = handle._worker._fetcher._store
+        run = store.run
+        lost: list[object] = []
+
+        async def lose_first_answer(call: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            answer = await run(call, *args, **kwargs)
+            if call.function == "claim" and answer and not lost:
+                lost.append(answer)
+                raise psycopg.OperationalError("the connection is lost")
+            return answer
+
+        store.run = lose_first_answer  # type: ignore[method-assign]
+        sent = await mailbox.enqueue_many([{"thread_id": "t", "max_attempts": 1}, {}, {}])
+        found = [await until_status(mailbox, d, "acked", "dead_letter") for d in sent]
+    assert lost
+    assert [(d.run_response, d.attempt_count) for d in found] == [("done", 0)] * 3
+
+
 # --- silence ------------------------------------------------------------------------------
 
 
