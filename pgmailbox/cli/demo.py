@@ -10,16 +10,17 @@ import click
 
 from pgmailbox.cli.connection import with_database
 from pgmailbox.cli.failures import NO
+from pgmailbox.cli.logs import say_errors_only
 from pgmailbox.cli.output import as_json, counted, show_json, show_table
 from pgmailbox.cli.signals import unwind_on_sigterm
-from pgmailbox.demo import own_schema, own_server, play, read_events, sample_path
+from pgmailbox.demo import converse, own_schema, own_server, play, read_events, sample_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from pgmailbox.cli.connection import Database
-    from pgmailbox.demo import DemoReport, Event, Stage, ThreadReport
+    from pgmailbox.demo import DemoReport, Event, Line, Stage, ThreadReport, Transcript
 
 _MOST_SHOWN: Final = 50
 
@@ -36,6 +37,7 @@ _MOST_SHOWN: Final = 50
     "--thread-field", default="thread_id", show_default=True, help="The field that is the thread."
 )
 @click.option("--workers", type=click.IntRange(1, 16), default=2, show_default=True)
+@click.option("--conversation", is_flag=True, help="Another demo: talk to an agent at work.")
 @click.option("--keep", is_flag=True, help="With a DSN: leave the demo's schemas in the database.")
 @as_json
 @with_database
@@ -45,6 +47,7 @@ def demo_command(
     path: Path | None,
     thread_field: str,
     workers: int,
+    conversation: bool,
     keep: bool,
     json_wanted: bool,
 ) -> int:
@@ -54,6 +57,10 @@ def demo_command(
     field `payload`, or else the whole line. Worker processes enter each one into a ledger when they
     have done it. Half-way, one of them is killed (SIGKILL) with work in its hands. At the end the
     ledger is checked: exit 1 if anything is missing, out of order, or ran twice at a time.
+
+    With --conversation it is an agent instead that works step by step while messages arrive: one is
+    edited before it is read, one is taken back, one steers the run at work, one interrupts it. The
+    transcript shows which run read what: exit 1 if anything was read twice, or never.
 
     Without a DSN it starts a PostgreSQL of its own and throws it away (pip install
     'pgmailbox[demo]' brings one). With --dsn or PGMAILBOX_DSN it works in a schema of its own,
@@ -72,6 +79,12 @@ def demo_command(
         click.echo(f"• {line}", err=json_wanted)
 
     unwind_on_sigterm()
+    if conversation:
+        if path is not None:
+            raise click.UsageError("--conversation takes no --file")
+        say_errors_only()
+        with _stage(database, say, keep=keep) as stage:
+            return _tell(converse(stage, say), json_wanted=json_wanted)
     events = _events(path, thread_field, say)
     with _stage(database, say, keep=keep) as stage:
         report = play(stage, events, workers=workers, say=say)
@@ -126,6 +139,26 @@ def _show(report: DemoReport) -> None:
     if hidden := len(report.threads) - len(threads):
         click.echo(f"  ... and {counted(hidden, 'thread')} more; --json has them all")
     click.echo(_summary(report))
+
+
+def _tell(transcript: Transcript, *, json_wanted: bool) -> int:
+    if json_wanted:
+        show_json({"ok": transcript.is_good, **asdict(transcript)})
+        return 0 if transcript.is_good else NO
+    columns: dict[str, Callable[[Line], object]] = {
+        "message": lambda line: line.text,
+        "read by": lambda line: line.read_by,
+        "when": lambda line: line.at,
+        "times": lambda line: line.times_seen,
+    }
+    click.echo()
+    show_table(columns, transcript.lines)
+    ends = ", ".join(f"run {n}: {end}" for n, end in enumerate(transcript.ends, start=1))
+    verdict = (
+        "every message read once or retracted" if transcript.is_good else "NOT AS IT SHOULD BE"
+    )
+    click.echo(f"\n{ends}; {verdict}.")
+    return 0 if transcript.is_good else NO
 
 
 def _milliseconds(value: float | None) -> str:

@@ -47,6 +47,14 @@ def configure_logs(form: LogFormat) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+def say_errors_only() -> None:
+    """Keep the log of what runs in this process from what it has to tell, but for errors."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def _rendering(form: LogFormat) -> list[Processor]:
     if form is LogFormat.JSON:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

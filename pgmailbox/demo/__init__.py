@@ -4,6 +4,7 @@ What is checked is a ledger that the handlers write, not the queue's own tables.
 from beginning to end; the other files are its stage, its crew and its props.
 """
 
+from pgmailbox.demo.conversation import Line, Transcript, converse
 from pgmailbox.demo.events import Event, read_events, sample_path
 from pgmailbox.demo.play import play
 from pgmailbox.demo.report import DemoReport, Kill, ThreadReport
@@ -13,8 +14,11 @@ __all__ = [
     "DemoReport",
     "Event",
     "Kill",
+    "Line",
     "Stage",
     "ThreadReport",
+    "Transcript",
+    "converse",
     "own_schema",
     "own_server",
     "play",
