@@ -2,7 +2,8 @@
 -- time.
 --
 -- Lanes do not get stuck by themselves; restored or hand-edited data may have left one
--- whose dispatches are all blocked. What an interrupt has overtaken becomes superseded.
+-- whose dispatches are all blocked. What an interrupt has overtaken becomes superseded
+-- (only threads that were ever interrupted are looked at for that).
 -- Returns the threads of the page; go on after the last one until it returns none.
 --
 -- Locks: queued rows of each lane, never waiting.   Time: the database clock.
@@ -25,7 +26,13 @@ declare
     page constant text[] := array(
         select queued_thread_ids(wake_threads.page_size, wake_threads.after));
 begin
-    perform supersede_queued(page, lanes => 'leave');
+    perform supersede_queued(array(
+        select t.thread_id
+          from unnest(page) t (thread_id)
+         where (select true
+                  from thread_epoch e
+                 where e.thread_id = t.thread_id
+                 limit 1)), lanes => 'leave');
     perform wake_lanes(page);
     perform ring(array(
         select distinct d.queue::text
