@@ -77,7 +77,7 @@ def frozen(queue: list[Pending], boundary: str, run: str | None) -> list[int]:
     has_skipped = False
     for place, message in enumerate(queue):
         if is_eligible(message, boundary, run):
-            if message.is_barrier and has_skipped or message.is_alone and taken:
+            if (message.is_barrier and has_skipped) or (message.is_alone and taken):
                 break
             taken.append(place)
             if message.is_barrier or message.is_alone:

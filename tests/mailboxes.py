@@ -97,8 +97,8 @@ def drained(connection: Connection) -> list[list[str]]:
             read.append(names(messages))
             finish(connection, found[0], messages[0]["run_id"])
         else:
-            status = call_one(
-                connection, "load_dispatch", dispatch_id=found[0]["dispatch_id"]
-            )["status"]
+            status = call_one(connection, "load_dispatch", dispatch_id=found[0]["dispatch_id"])[
+                "status"
+            ]
             assert status == "acked"
     return read

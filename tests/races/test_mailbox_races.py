@@ -120,7 +120,7 @@ EDITS = pytest.mark.parametrize(
 
 @EDITS
 @ENDINGS
-def test_an_edit_that_comes_first_is_read(
+def test_an_edit_that_comes_first_is_read(  # noqa: PLR0917 - fixtures and cases
     conn: Connection,
     opened: Connection,
     meanwhile: Meanwhile,
@@ -143,7 +143,7 @@ def test_an_edit_that_comes_first_is_read(
 
 @EDITS
 @ENDINGS
-def test_an_edit_that_comes_second_is_told(
+def test_an_edit_that_comes_second_is_told(  # noqa: PLR0917 - fixtures and cases
     conn: Connection,
     opened: Connection,
     meanwhile: Meanwhile,
@@ -375,9 +375,7 @@ def test_an_interrupt_does_not_wait_for_a_start_that_reads(
     start(opened, held)
     assert interrupt(impatient)["active_dispatch_id"] == held["dispatch_id"]
     end(opened, ending)
-    assert names(call(conn, "list_pending", thread_id="t")) == (
-        [] if ending == "commit" else ["a"]
-    )
+    assert names(call(conn, "list_pending", thread_id="t")) == ([] if ending == "commit" else ["a"])
     with refused("PM003"):
         start(conn, held)
     let_go(conn, held)

@@ -22,6 +22,8 @@ from tests.mailboxes import (
 if TYPE_CHECKING:
     import psycopg
 
+    from tests.sessions import Connect
+
     Connection = psycopg.Connection[Any]
 
 
@@ -114,8 +116,10 @@ def test_ids_may_be_odd(conn: Connection, message_id: str) -> None:
         ({"messages": '[{"id": ""}]'}, "message 1"),
         ({"messages": '[{"id": null}]'}, "message 1"),
         ({"messages": json.dumps([{"id": "x" * 513}])}, "message 1"),
-        ({"messages": json.dumps([{"id": "\U0001f600" * 512}]), "thread_id": "\U0001f600" * 512},
-         "message 1"),
+        (
+            {"messages": json.dumps([{"id": "\U0001f600" * 512}]), "thread_id": "\U0001f600" * 512},
+            "message 1",
+        ),
         ({"thread_id": None}, "thread_id"),
         ({"thread_id": ""}, "thread_id"),
         ({"thread_id": "x" * 513}, "thread_id"),
@@ -180,12 +184,10 @@ def test_a_message_for_a_run_that_nobody_knows_stays_pending(conn: Connection) -
     assert committed(conn) == ["b"]
 
 
-def test_what_an_interrupt_overtook_is_read_all_the_same(conn: Connection, dsn: str) -> None:
-    import psycopg as driver  # noqa: PLC0415 - a session with a transaction of its own
-
-    with driver.connect(dsn) as slow:
-        delivered(slow, "late")
-        call_one(conn, "interrupt", thread_id="t")
-        slow.commit()
+def test_what_an_interrupt_overtook_is_read(conn: Connection, connect: Connect) -> None:
+    slow = connect(autocommit=False)
+    delivered(slow, "late")
+    call_one(conn, "interrupt", thread_id="t")
+    slow.commit()
     assert [d["dispatch_epoch"] for d in live(conn)] == [0], "stale: never handed out"
     assert drained(conn) == [["late"]]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests.calls import call, call_one, claimed, fence, refused
@@ -10,7 +11,7 @@ from tests.mailboxes import committed, delivered, finish, names, pending, run, s
 from tests.sessions import rows
 
 if TYPE_CHECKING:
-    import psycopg
+    from tests.sessions import Connect
 
     Connection = psycopg.Connection[Any]
     Row = dict[str, Any]
@@ -35,9 +36,7 @@ def test_what_is_frozen_moves_to_the_log_with_consecutive_seq(conn: Connection) 
 def test_the_runs_input_grows_with_each_freeze(conn: Connection) -> None:
     held, run_id = started(conn, "a", "b")
     token = held["claim_token"]
-    call_one(
-        conn, "append_messages", thread_id="t", run_id=run_id, messages="[{}]", **fence(held)
-    )
+    call_one(conn, "append_messages", thread_id="t", run_id=run_id, messages="[{}]", **fence(held))
     delivered(conn, "c", boundary="next_step")
     taken = freeze(conn, "next_step", run_id=run_id, claim_token=token)
     assert [(row["seq"], row["run_id"]) for row in taken] == [(4, run_id)]
@@ -121,17 +120,15 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_a_message_whose_id_was_committed_before_is_not_read_again(
-    conn: Connection, dsn: str
+    conn: Connection, connect: Connect
 ) -> None:
-    import psycopg as driver  # noqa: PLC0415 - a session with a snapshot of its own
-
-    with driver.connect(dsn) as old:
-        old.isolation_level = driver.IsolationLevel.REPEATABLE_READ
-        assert pending(old) == []
-        delivered(conn, "a", ensure_dispatch=False)
-        freeze(conn)
-        delivered(old, "a", "b")
-        old.commit()
+    old = connect(autocommit=False)
+    old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    assert pending(old) == []
+    delivered(conn, "a", ensure_dispatch=False)
+    freeze(conn)
+    delivered(old, "a", "b")
+    old.commit()
     assert pending(conn) == ["a", "b"], "its snapshot is older than the commit"
     assert names(freeze(conn)) == ["b"]
     assert committed(conn) == ["a", "b"]

@@ -143,9 +143,7 @@ def cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("at", "queue", "taken"), cases())
-def test_a_freeze_takes(
-    conn: Connection, at: str, queue: list[Pending], taken: list[int]
-) -> None:
+def test_a_freeze_takes(conn: Connection, at: str, queue: list[Pending], taken: list[int]) -> None:
     deliver(conn, "t", queue)
     assert freeze(conn, "t", at[0], at[1:] or None) == taken
 

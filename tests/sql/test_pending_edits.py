@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from tests.sessions import Connect
+
     Connection = psycopg.Connection[Any]
     Row = dict[str, Any]
 
@@ -34,7 +36,8 @@ def reorder(conn: Connection, *message_ids: str | None, **arguments: object) -> 
 
 
 def revision(conn: Connection) -> int:
-    return scalar(conn, "pending_queue_revision", thread_id="t")
+    found: int = scalar(conn, "pending_queue_revision", thread_id="t")
+    return found
 
 
 EDITS = pytest.mark.parametrize("edit", [update, retract])
@@ -83,9 +86,7 @@ def test_a_retraction_closes_up_and_frees_the_id(conn: Connection) -> None:
 
 
 @EDITS
-def test_an_edit_at_another_revision_is_refused(
-    conn: Connection, edit: Callable[..., Row]
-) -> None:
+def test_an_edit_at_another_revision_is_refused(conn: Connection, edit: Callable[..., Row]) -> None:
     delivered(conn, "a")
     update(conn)
     with refused("PM006", "message a "):
@@ -194,14 +195,12 @@ def test_the_queue_revision_changes_whenever_the_queue_does(conn: Connection) ->
 
 
 def test_a_delivery_that_commits_late_changes_the_queue_revision(
-    conn: Connection, dsn: str
+    conn: Connection, connect: Connect
 ) -> None:
-    import psycopg as driver  # noqa: PLC0415 - a session with a transaction of its own
-
-    with driver.connect(dsn) as slow:
-        delivered(slow, "late")
-        delivered(conn, "a")
-        seen = revision(conn)
-        slow.commit()
+    slow = connect(autocommit=False)
+    delivered(slow, "late")
+    delivered(conn, "a")
+    seen = revision(conn)
+    slow.commit()
     assert revision(conn) != seen
     assert pending(conn) == ["late", "a"]

@@ -165,9 +165,7 @@ def test_input_survives_an_interrupt(conn: Connection) -> None:
 
 def test_a_prepared_run_starts_without_messages(conn: Connection) -> None:
     prepared = call_one(conn, "create_run", thread_id="t", input='{"x": 1}')
-    enqueued(
-        conn, thread_id="t", run_id=prepared["run_id"], dispatch_id=prepared["dispatch_id"]
-    )
+    enqueued(conn, thread_id="t", run_id=prepared["run_id"], dispatch_id=prepared["dispatch_id"])
     held = claimed(conn)
     assert start(conn, held, prepared["run_id"]) == []
     assert run(conn, prepared["run_id"])["status"] == "running"

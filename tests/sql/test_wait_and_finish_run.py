@@ -58,9 +58,7 @@ def test_a_run_ends_and_its_dispatch_with_it(conn: Connection) -> None:
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_run_waits_and_its_dispatch_is_acked(conn: Connection, reason: str) -> None:
     held, run_id = started(conn, "a")
-    call_one(
-        conn, "wait_run", run_id=run_id, reason=reason, detail='{"for": "you"}', **fence(held)
-    )
+    call_one(conn, "wait_run", run_id=run_id, reason=reason, detail='{"for": "you"}', **fence(held))
     found = run(conn, run_id)
     assert (found["status"], found["waiting_reason"]) == ("waiting", reason)
     assert found["detail"] == {"for": "you"}
@@ -190,9 +188,7 @@ def test_what_is_there_when_a_run_waits_resumes_it(conn: Connection) -> None:
 
 def test_input_that_came_while_a_run_was_at_work_is_there_when_it_waits(conn: Connection) -> None:
     held, run_id = started(conn, "a")
-    delivered(
-        conn, "answer", boundary="resume_input", target_run_id=run_id, ensure_dispatch=False
-    )
+    delivered(conn, "answer", boundary="resume_input", target_run_id=run_id, ensure_dispatch=False)
     wait(conn, held, run_id)
     held = claimed(conn)
     assert names(start(conn, held)) == ["answer"]
