@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 from pgmailbox import metrics
-from pgmailbox.backoff import is_from_database, persistently
+from pgmailbox.backoff import first_line, is_from_database, persistently
 from pgmailbox.errors import ClaimLost, Refused
 from pgmailbox.models import DISPATCH_COLUMNS, DispatchStatus
 from pgmailbox.telemetry import get_logger
@@ -33,7 +33,7 @@ from pgmailbox.worker.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Awaitable, Callable, Hashable, Iterable
     from uuid import UUID
 
     from pgmailbox.store import Call, Functions, Store
@@ -90,26 +90,36 @@ class Settler:
 
     async def _settle(self, batch: Batch) -> None:
         try:
-            await self._record_timeouts(batch)
+            for hold, verdict in batch:
+                if isinstance(verdict, Nack | Dead) and verdict.timed_out:
+                    await self._contained([(hold, verdict)], self._record_timeout(hold, verdict))
             for group in _alike(batch):
-                await self._send(group)
+                await self._contained(group, self._send(group))
         finally:
             for hold, _ in batch:
                 self._on_settled(hold)
 
-    async def _record_timeouts(self, batch: Batch) -> None:
+    async def _contained(self, group: Batch, work: Awaitable[None]) -> None:
+        """Do it; where the database refuses, leases will lapse, and it runs again elsewhere."""
+        try:
+            await work
+        except Exception as error:
+            if not is_from_database(error):
+                raise
+            for hold, _ in group:
+                self._say("settle.failed", hold, error=first_line(error))
+
+    async def _record_timeout(self, hold: Hold, verdict: Nack | Dead) -> None:
         """Put on record that the attempt timed out; it stays where the nack dead-letters it."""
-        for hold, verdict in batch:
-            if isinstance(verdict, Nack | Dead) and verdict.timed_out:
-                call = self._functions.record_run_result(
-                    hold.dispatch_id,
-                    hold.claim_token,
-                    status="done",
-                    termination="timeout",
-                    error=verdict.error,
-                )
-                with suppress(Refused):  # the settle itself will say so
-                    await self._persistently(call)
+        call = self._functions.record_run_result(
+            hold.dispatch_id,
+            hold.claim_token,
+            status="done",
+            termination="timeout",
+            error=verdict.error,
+        )
+        with suppress(Refused):  # the settle itself will say so
+            await self._persistently(call)
 
     async def _send(self, group: Batch, tries: int = 1) -> None:
         """Settle verdicts that are alike with one call."""
@@ -141,8 +151,8 @@ class Settler:
             await self._send(group, tries + 1)
         elif other is not None:
             await self._send([(hold, other)])
-        else:  # its lease will lapse, and it runs again elsewhere
-            self._say("settle.failed", hold, error=str(error))
+        else:
+            raise error
 
     async def _after_loss(self, hold: Hold, verdict: Verdict) -> None:
         """See why a run could not be settled under its claim.

@@ -250,6 +250,22 @@ async def test_errors_that_an_operator_has_to_mend_end_no_worker(
             await until_status(mailbox, sent, "acked")
 
 
+async def test_a_timeout_that_cannot_be_put_on_record_is_settled_all_the_same(
+    mailbox: Mailbox, conn: Connection
+) -> None:
+    @mailbox.handler("default", timeout=0.05)
+    async def hang(dispatch: HeldDispatch) -> None:
+        await asyncio.sleep(60)
+
+    signature = "(uuid, uuid, text, text, text, jsonb, text)"
+    async with running(mailbox) as handle:
+        conn.execute(f"alter function pgmailbox.record_run_result{signature} rename to gone")
+        sent = await mailbox.enqueue({}, max_attempts=1)
+        done = await until_status(mailbox, sent, "dead_letter")
+        assert handle.is_running
+    assert "timed out" in (done.last_error or "")
+
+
 async def test_what_was_claimed_by_a_call_whose_answer_was_lost_runs_at_once_and_uncounted(
     new_mailbox: NewMailbox,
 ) -> None:
