@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
 from pgmailbox import LifecycleBusy, LifecycleConfig, Mailbox, MailboxConfig, PgMailboxError
+from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import one, rows, wait_until_async
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from pgmailbox import HeldDispatch
+    from tests.runtime.crew import StartWorker
     from tests.runtime.houses import NewMailbox
 
     Connection = psycopg.Connection[tuple[Any, ...]]
@@ -539,6 +544,57 @@ def test_a_mailbox_that_is_a_global_lives_through_several_event_loops(dsn: str) 
 
     for _ in range(3):
         asyncio.run(use())
+
+
+FORKING = """
+import asyncio, os, sys
+from pgmailbox import Mailbox
+
+mailbox = Mailbox(sys.argv[1])
+mailbox.handler("default")(lambda dispatch: mailbox.config.consumer_id)
+
+async def use():
+    async with mailbox:
+        await mailbox.start_lifecycle_ready()
+        sent = await mailbox.enqueue({})
+        while (done := await mailbox.load_dispatch(sent.dispatch_id)).status != "acked":
+            await asyncio.sleep(0.01)
+        print(done.run_response, done.last_claimed_by, flush=True)
+
+if sys.argv[2] == "used":
+    asyncio.run(use())
+if os.fork() == 0:
+    asyncio.run(use())
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.parametrize("before", ["used", "unused"])
+def test_a_mailbox_that_was_made_before_a_fork_is_another_consumer_after_it(
+    dsn: str, before: str
+) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, dsn, before]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [line.split() for line in done.stdout.splitlines() if len(line.split()) == 2]
+    assert all(response == consumer for response, consumer in names)
+    assert len({consumer for _, consumer in names}) == (2 if before == "used" else 1)
+
+
+async def test_a_keyboard_interrupt_lets_running_handlers_finish(
+    mailbox: Mailbox, start_worker: StartWorker, conn: Connection
+) -> None:
+    make_ledger(conn)
+    worker = start_worker("bookkeeper", concurrency=1, drain_timeout=30)
+    first = await mailbox.enqueue({"n": 0, "seconds": 1})
+    second = await mailbox.enqueue({"n": 1})
+    await wait_until_async(lambda: entries(conn))
+    worker.signal(signal.SIGINT)
+    assert await asyncio.to_thread(worker.shut_down) != 0
+    assert [entry["how"] for entry in entries(conn)] == ["returned"]
+    assert (await load(mailbox, first.dispatch_id)).status == "acked"
+    assert (await load(mailbox, second.dispatch_id)).status == "queued"
 
 
 async def test_two_mailboxes_of_one_configuration_are_two_consumers(
