@@ -33,8 +33,8 @@ class PendingMessage:
     """A message that no run has read: it can be edited, moved and taken back."""
 
     message_id: str
-    position: int
-    """Its place in the pending queue, from 1."""
+    position: int | None
+    """Its place in the pending queue, from 1; a delivery or an edit tells it up to 100."""
     revision: int
     """Rises with every edit, from 1."""
     payload: Any
