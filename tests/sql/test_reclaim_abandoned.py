@@ -160,6 +160,18 @@ def test_after_a_restart_of_the_server_owners_have_time_to_come_back(
     assert len(look(conn)["reclaimed"]) == 1
 
 
+def test_one_that_has_other_sessions_has_time_to_come_back(
+    conn: Connection, owner: Connection, connect: Connect
+) -> None:
+    sent = enqueued(conn)
+    claimed(conn)
+    other = connect(application_name="pgmailbox:c")
+    end(owner, conn)
+    assert (look(conn)["reclaimed"], look(conn)["gone"]) == ([], 1)
+    end(other, conn)
+    assert look(conn)["reclaimed"] == [sent["dispatch_id"]]
+
+
 def test_the_last_attempt_makes_a_dead_letter_and_a_stale_one_is_superseded(
     conn: Connection, owner: Connection
 ) -> None:

@@ -10,7 +10,8 @@
 -- It errs on the side of the leases:
 --   - Where the server is not the one that the consumer announced itself to, or has been
 --     restarted since, everybody's session is gone and the grace is five seconds: more
---     than the pauses with which consumers try to come back.
+--     than the pauses with which consumers try to come back. The same where the consumer
+--     has other sessions, which a dead process has not.
 --   - What was claimed or renewed after the session was missed is held by somebody who
 --     lives, and stays.
 --   - An ordinary role sees the start of another role's session as null; then a process
@@ -49,7 +50,7 @@ as $$
 declare
     now constant timestamptz := clock();
     here constant timestamptz := server_since();
-    after_restart constant interval := greatest(reclaim_abandoned.grace, '5 s');
+    patience constant interval := greatest(reclaim_abandoned.grace, '5 s');
     lost record;
     dead_ids text[] := array[]::text[];
     dead_since timestamptz[];
@@ -78,8 +79,10 @@ begin
                where c.consumer_id = any (lost.consumer_ids)
                  and c.backend_pid = any (lost.pids)
                  and c.gone_since <= now - case
-                         when c.server_since = here then reclaim_abandoned.grace
-                         else after_restart
+                         when c.server_since = here
+                              and c.consumer_id <> all (lost.alive)
+                         then reclaim_abandoned.grace
+                         else patience
                      end
                  for update skip locked
           ) g;
