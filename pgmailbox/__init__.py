@@ -25,7 +25,14 @@ from pgmailbox.errors import (
 )
 from pgmailbox.lifecycle import Lifecycle
 from pgmailbox.mailbox import Mailbox
-from pgmailbox.messages import Message, PendingMessage, RunRecord, Submission, WaitingReason
+from pgmailbox.messages import (
+    Command,
+    Message,
+    PendingMessage,
+    RunRecord,
+    Submission,
+    WaitingReason,
+)
 from pgmailbox.models import (
     Dispatch,
     DispatchStatus,
@@ -47,6 +54,7 @@ __all__ = [
     "AlreadyExists",
     "BlockedByBarrier",
     "ClaimLost",
+    "Command",
     "DeadLetter",
     "Dispatch",
     "DispatchStatus",

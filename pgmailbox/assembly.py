@@ -74,6 +74,8 @@ def _listener(  # noqa: PLR0913, PLR0917 - as above
                 worker.wake()
             case {"event": "interrupt", "dispatch_id": str(dispatch_id)}:
                 worker.look_after(UUID(dispatch_id))
+            case {"event": "command", "dispatch_id": str(dispatch_id)}:
+                worker.command_arrived(UUID(dispatch_id))
             case _:
                 pass  # for others, or from a newer version
 

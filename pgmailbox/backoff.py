@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
@@ -17,7 +18,7 @@ from psycopg_pool import PoolClosed
 from pgmailbox.errors import PgMailboxError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import timedelta
 
     from structlog.typing import FilteringBoundLogger
@@ -106,6 +107,17 @@ async def persistently(
         return await operation()
 
     return await retrying(attempt)
+
+
+def glances(deadline: float) -> Iterator[float]:
+    """Return the pauses between looks at what will be so soon, until then by the monotonic clock.
+
+    They grow from 5 ms to 100 ms; the last one ends at the deadline.
+    """
+    seconds = 0.005
+    while (left := deadline - time.monotonic()) > 0:
+        yield min(seconds, left)
+        seconds = min(seconds * 2, 0.1)
 
 
 async def pause(seconds: float, *, until: asyncio.Event | None = None) -> None:

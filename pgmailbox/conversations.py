@@ -6,7 +6,13 @@ an event loop.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pgmailbox.backoff import glances
+from pgmailbox.config import as_timedelta
+from pgmailbox.messages import COMMAND_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -310,6 +316,29 @@ class Conversations:
         (PM004), `InvalidArgument` (PM005) when it does not wait.
         """
         return await self._run(self._functions.resume_run(run_id, detail), connection)
+
+    # --- live commands --------------------------------------------------------------------
+
+    async def command(self, thread_id: str, payload: object, *, timeout: Duration = 5) -> bool:  # noqa: ASYNC109 - its lifetime
+        """Say something to the run that is at work in a thread; returns whether that has it.
+
+        True: its handler has been given it (`Run.next_command`). False: nobody is there, or has
+        asked for it within the timeout, and it will never be delivered; do what is durable then,
+        `submit_live` or `interrupt`. It goes to the run that is active now, wherever that is, and
+        to no later one.
+        """
+        patience = as_timedelta("timeout", timeout)
+        deadline = time.monotonic() + patience.total_seconds()
+        command_id = await self._run(
+            self._functions.send_command(thread_id, payload, patience + COMMAND_MARGIN)
+        )
+        if command_id is None:
+            return False
+        for pause in glances(deadline):
+            if await self._run(self._functions.is_command_taken(command_id)):
+                return True
+            await asyncio.sleep(pause)
+        return not await self._run(self._functions.withdraw_command(command_id))
 
     # --- handlers -------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -96,6 +97,15 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody says to a run while it is at work; see `Mailbox.command`."""
+
+    command_id: UUID
+    payload: Any
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """What has become of a submit."""
 
@@ -106,7 +116,10 @@ class Submission:
     """queued, interrupted, steered or replaced."""
 
 
+COMMAND_MARGIN: Final = timedelta(seconds=30)
+"""For how much longer than its sender waits a command can be withdrawn."""
 PENDING_COLUMNS: Final = tuple(field.name for field in fields(PendingMessage))
 MESSAGE_COLUMNS: Final = tuple(field.name for field in fields(Message))
 RUN_COLUMNS: Final = tuple(field.name for field in fields(RunRecord))
+COMMAND_COLUMNS: Final = tuple(field.name for field in fields(Command))
 SUBMISSION_COLUMNS: Final = tuple(field.name for field in fields(Submission))

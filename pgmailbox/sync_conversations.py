@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pgmailbox.backoff import glances
+from pgmailbox.config import as_timedelta
+from pgmailbox.messages import COMMAND_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,6 +18,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+    from pgmailbox.config import Duration
     from pgmailbox.messages import (
         Boundary,
         Granularity,
@@ -264,3 +270,20 @@ class SyncConversations:
     ) -> Dispatch | None:
         """Let a waiting run go on; see `Mailbox.resume_run`."""
         return self._run(self._functions.resume_run(run_id, detail), connection)
+
+    # --- live commands --------------------------------------------------------------------
+
+    def command(self, thread_id: str, payload: object, *, timeout: Duration = 5) -> bool:
+        """Say something to the run that is at work in a thread; see `Mailbox.command`."""
+        patience = as_timedelta("timeout", timeout)
+        deadline = time.monotonic() + patience.total_seconds()
+        command_id = self._run(
+            self._functions.send_command(thread_id, payload, patience + COMMAND_MARGIN)
+        )
+        if command_id is None:
+            return False
+        for pause in glances(deadline):
+            if self._run(self._functions.is_command_taken(command_id)):
+                return True
+            time.sleep(pause)
+        return not self._run(self._functions.withdraw_command(command_id))

@@ -13,14 +13,16 @@ do $$
 declare
     schema constant text := current_schema();
     reading constant text[] := '{
-        count_dispatches_by_status, current_dispatch_epoch, list_dispatches,
+        count_dispatches_by_status, current_dispatch_epoch, is_command_taken,
+        list_dispatches,
         list_terminal_dispatches, list_messages, list_pending,
         list_threads_with_pending_messages, live_consumers, load_dispatch, load_run,
         pending_queue_revision, queued_thread_ids,
         timeline, why, work_left, clock}';
     producing constant text[] := '{
         cancel, create_run, deliver, enqueue, enqueue_many, interrupt, reorder_pending,
-        retract_pending, submit, submit_background, submit_live, update_pending}';
+        retract_pending, send_command, submit, submit_background, submit_live,
+        update_pending, withdraw_command}';
     maintaining constant text[] := '{
         gc, next_lease_expiry, orphans_among, purge_terminal, reclaim_abandoned,
         reclaim_expired_leases, reconcile_terminal_dispatches, reconstruct_dispatches,
@@ -30,7 +32,7 @@ declare
         claim_dispatch, claimed_run, dead_letter, dead_letter_many, dismiss_consumer,
         extend_lease, extend_leases, finish_run, freeze, guard_claim, nack, nack_many,
         record_dispatch_start, record_run_result, release, release_many, release_strays,
-        renew_leases, start_run, supersede_claimed, wait_run}';
+        renew_leases, start_run, supersede_claimed, take_commands, wait_run}';
     operating constant text[] := '{
         cancel, interrupt, pause_queue, pause_thread, remove_message, resume_queue,
         resume_thread, retry_dispatch, set_lane_policy, set_mailbox_limit}';

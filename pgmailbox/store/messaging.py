@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgmailbox.messages import (
+    COMMAND_COLUMNS,
     MESSAGE_COLUMNS,
     PENDING_COLUMNS,
     RUN_COLUMNS,
     SUBMISSION_COLUMNS,
+    Command,
     Message,
     PendingMessage,
     RunRecord,
@@ -20,6 +22,7 @@ from pgmailbox.store.documents import checked_text, to_jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
     from uuid import UUID
 
     from psycopg.types.json import Jsonb
@@ -188,6 +191,30 @@ class MessageFunctions(Schema):
             SUBMISSION_COLUMNS,
         )
 
+    # --- live commands --------------------------------------------------------------------
+
+    def send_command(
+        self, thread_id: str, payload: object, lifetime: timedelta
+    ) -> Call[UUID | None]:
+        """Call `send_command`."""
+        return self.call(
+            "send_command",
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "payload": to_jsonb("payload", payload),
+                "lifetime": lifetime,
+            },
+            scalar,
+        )
+
+    def is_command_taken(self, command_id: UUID) -> Call[bool]:
+        """Call `is_command_taken`."""
+        return self.call("is_command_taken", {"command_id": command_id}, scalar)
+
+    def withdraw_command(self, command_id: UUID) -> Call[bool]:
+        """Call `withdraw_command`."""
+        return self.call("withdraw_command", {"command_id": command_id}, scalar)
+
 
 class RunFunctions(Schema):
     """Functions for runs: for whoever prepares or resumes one, and for the handler that is one."""
@@ -329,6 +356,15 @@ class RunFunctions(Schema):
             },
             scalars,
             ("dispatch_id",),
+        )
+
+    def take_commands(self, dispatch_id: UUID, token: UUID, take_id: UUID) -> Call[list[Command]]:
+        """Call `take_commands`, for one."""
+        return self.call(
+            "take_commands",
+            {"dispatch_id": dispatch_id, "claim_token": token, "take_id": take_id},
+            lambda rows: [Command(*row) for row in rows],
+            COMMAND_COLUMNS,
         )
 
     # --- in a handler's own transaction ---------------------------------------------------

@@ -108,8 +108,11 @@ class Execution:
         run = self._run = await begun(dispatch)
         if run is None:
             return Settled()
-        response = _as_response(await self._handler.function(run))
-        await run.must_have_seen_all()
+        try:
+            response = _as_response(await self._handler.function(run))
+            await run.must_have_seen_all()
+        finally:
+            await run.close()
         return Finish(run.run_id, "natural_end", response)
 
     async def _unless_acked(self, verdict: Verdict) -> Verdict:

@@ -12,7 +12,9 @@ handler that ends without having seen all of it has failed. The retry reads ever
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from uuid import uuid4
 
 from pgmailbox.backoff import persistently
 from pgmailbox.errors import InvalidArgument
@@ -20,17 +22,18 @@ from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
 from pgmailbox.store import to_jsonb
 from pgmailbox.telemetry import get_logger
+from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.hold import LetGo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
     from psycopg import AsyncConnection
 
-    from pgmailbox.messages import Message, RunRecord
-    from pgmailbox.worker.hold import HeldDispatch
+    from pgmailbox.messages import Command, Message, RunRecord
+    from pgmailbox.worker.hold import HeldDispatch, Hold
 
     Reason = Literal[
         "tool_permission",
@@ -67,6 +70,7 @@ class Run:
         self._seen = max((message.seq for message in messages), default=0)
         self._reading = asyncio.Lock()
         self._is_unsure = False
+        self._commands = _Commands(self._hold)
 
     def __repr__(self) -> str:
         return f"Run({self.run_id}, thread {self.thread_id!r}, attempt {self.attempt})"
@@ -165,6 +169,10 @@ class Run:
             seq = page[-1].seq if page else last
         return missed
 
+    async def close(self) -> None:
+        """Take no more commands; the worker calls it when the handler has ended."""
+        await self._commands.close()
+
     async def must_have_seen_all(self) -> None:
         """Raise where the handler has not seen all that is on record as read by its run."""
         async with self._reading:
@@ -172,6 +180,21 @@ class Run:
                 raise UnseenMessages(
                     f"the handler has not seen {len(missed)} messages that it read"
                 )
+
+    # --- live commands --------------------------------------------------------------------
+
+    async def next_command(self) -> Command:
+        """Wait for the next command that somebody sends to this run; see `Mailbox.command`.
+
+        Its sender is told that it was delivered when this returns it. May be cancelled: a command
+        that was being taken is returned by the next call. Raises `ClaimLost` (PM003).
+        """
+        return await self._commands.next()
+
+    async def commands(self) -> AsyncGenerator[Command]:
+        """Iterate over the commands for this run, for as long as it takes."""
+        while True:
+            yield await self._commands.next()
 
     # --- ending and waiting ---------------------------------------------------------------
 
@@ -231,6 +254,53 @@ class Run:
         )
         self._hold.may_be_acked = True
         await self._desk.store.run(call, connection)
+
+
+class _Commands:
+    """Takes commands for one run, each when its handler asks for one.
+
+    To take is to tell the sender that it was delivered, so nothing is taken ahead, and what is
+    being taken when the handler no longer waits is kept for its next call. Where the answer was
+    lost, the same take is asked for again.
+    """
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+        self._bell = Bell()
+        self._turn = asyncio.Lock()
+        self._taken: deque[Command] = deque()
+        self._taking: asyncio.Task[list[Command]] | None = None
+
+    async def next(self) -> Command:
+        """Wait for one."""
+        self._hold.on_command = self._bell.ring
+        async with self._turn:
+            while not self._taken:
+                if self._taking is None:
+                    self._taking = asyncio.create_task(self._take(), name="pgmailbox-take")
+                await asyncio.wait([self._taking])
+                taken, self._taking = self._taking, None
+                self._taken.extend(taken.result())
+                if not self._taken:
+                    await self._bell.heard(self._hold.desk.poll_interval)
+            return self._taken.popleft()
+
+    async def close(self) -> None:
+        """Take nothing more."""
+        self._hold.on_command = None
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.cancel()
+            await asyncio.wait([taking])
+            if not taking.cancelled() and taking.exception() is None:
+                self._taken.extend(taking.result())
+        for command in self._taken:
+            _log.warning("command.unseen", command_id=str(command.command_id))
+
+    async def _take(self) -> list[Command]:
+        desk = self._hold.desk
+        call = desk.functions.take_commands(self._hold.dispatch_id, self._hold.claim_token, uuid4())
+        return await persistently(lambda: desk.store.run(call), log=_log, what="take_commands")
 
 
 class UnseenMessages(Exception):  # noqa: N818 - what the attempt failed with, not an error of ours

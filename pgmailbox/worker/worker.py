@@ -112,6 +112,12 @@ class Worker:
         if self._holds.of(dispatch_id) is not None:
             self._keeper.renew_soon()
 
+    def command_arrived(self, dispatch_id: UUID) -> None:
+        """Let a run that waits for commands look for one, if it is held here."""
+        hold = self._holds.of(dispatch_id)
+        if hold is not None and hold.on_command is not None:
+            hold.on_command()
+
     async def run(self) -> None:
         """Work until drained or stopped. A part that fails ends all of it, and is raised.
 

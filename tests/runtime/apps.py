@@ -125,3 +125,15 @@ async def reader(mailbox: Mailbox, _dsn: str) -> AsyncGenerator[None]:
             await asyncio.sleep(0.01)
 
     yield
+
+
+@asynccontextmanager
+async def commanded(mailbox: Mailbox, _dsn: str) -> AsyncGenerator[None]:
+    """Handle runs of ``default``: append the first command that comes, and end."""
+
+    @mailbox.run_handler("default")
+    async def obey(run: Run) -> None:
+        command = await run.next_command()
+        await run.append([{"heard": command.payload}])
+
+    yield

@@ -1,11 +1,13 @@
 -- guard_claim: the fence for what a handler itself writes.
 --
 -- Called inside the handler's own transaction, it takes that down with it when the claim
--- is lost or stale, and holds the claim until the transaction ends: nobody reclaims the
--- dispatch in between. Renewals pass by and count it as held; an interrupt does not
--- wait for it, and makes the next call of the handler fail.
+-- is lost or stale, and holds the claim until the transaction ends: nobody reclaims or
+-- settles the dispatch in between. Renewals pass by and count it as held, the run may
+-- read and append on another connection; an interrupt does not wait for it, and makes
+-- the next call of the handler fail.
 --
--- Locks: the dispatch row, until the caller's transaction ends.   Time: none.
+-- Locks: the dispatch row, for no key update, until the caller's transaction ends.
+-- Time: none.
 create or replace function guard_claim(dispatch_id uuid, claim_token uuid)
 returns void
 language plpgsql
@@ -13,8 +15,20 @@ volatile
 security definer
 set search_path from current
 as $$
+#variable_conflict use_column
+declare
+    held dispatch;
 begin
-    perform assert_claim(guard_claim.dispatch_id, guard_claim.claim_token);
+    select d.* into held
+      from dispatch d
+     where d.dispatch_id = guard_claim.dispatch_id
+       and d.claim_token = guard_claim.claim_token
+       for no key update;
+    if not found or held.dispatch_epoch < (
+        select e.dispatch_epoch from thread_epoch e where e.thread_id = held.thread_id)
+    then
+        perform lost_claim(guard_claim.dispatch_id, guard_claim.claim_token);
+    end if;
 end
 $$;
 
