@@ -17,6 +17,8 @@ language plpgsql
 stable
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
@@ -35,6 +37,14 @@ begin
     perform check_page(list_dispatches.page_size, list_dispatches.statuses);
     if list_dispatches.thread_id is null then
         return query
+        with held as materialized (
+            -- few, and sought by their leases: in the order of ids all are in the way
+            select d.dispatch_id
+              from dispatch d
+             where 'claimed' = any (wanted)
+               and d.lease_until is not null
+               and d.dispatch_id > last_id
+        )
         select m.*
           from (
               (select d.* from dispatch d
@@ -44,10 +54,11 @@ begin
                 limit list_dispatches.page_size)
               union all
               (select d.* from dispatch d
-                where 'claimed' = any (wanted)
-                  and d.dispatch_id > last_id and d.lease_until is not null
-                order by d.dispatch_id
-                limit list_dispatches.page_size)
+                where d.dispatch_id = any (array(
+                          select h.dispatch_id
+                            from held h
+                           order by h.dispatch_id
+                           limit list_dispatches.page_size)))
               union all
               (select h.* from dispatch_history h
                 where 'acked' = any (wanted)

@@ -20,6 +20,8 @@ language plpgsql
 stable
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 begin
