@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
     Params = Sequence[object] | Mapping[str, object] | None
 
-DEADLINE: Final = 20.0
+DEADLINE: Final = 60.0  # a machine may be busy with other things
 _PAUSE: Final = 0.01
 
 

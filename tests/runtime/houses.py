@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pgmailbox import Dispatch, Lifecycle, LifecycleConfig, Mailbox
 
-_PAUSE: Final = 0.01
+_PAUSE: Final = 0.02
 
 
 class NewMailbox(Protocol):

@@ -449,7 +449,7 @@ async def test_a_kind_at_its_limit_does_not_hold_up_another(new_mailbox: NewMail
     async with running(mailbox):
         await mailbox.enqueue_many({"payload": n, "kind": "narrow"} for n in range(20))
         behind = await mailbox.enqueue({}, kind="wide")
-        await until_status(mailbox, behind, "acked", deadline=5)
+        await until_status(mailbox, behind, "acked")
         let_go.set()
 
 

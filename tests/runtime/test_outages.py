@@ -349,7 +349,7 @@ async def test_a_silent_network_costs_handlers_their_leases_in_time_and_is_survi
             sent = await producer.enqueue({}, thread_id="t")
             await wait_until_async(lambda: story)
             proxy.freeze()
-            await wait_until_async(lambda: "end 1" in story, deadline=lease + 0.5)
+            await wait_until_async(lambda: "end 1" in story, deadline=lease + 2)
             await asyncio.sleep(1)
             proxy.thaw()
             await until_status(producer, sent, "acked")

@@ -309,8 +309,9 @@ async def test_a_pool_of_the_application_serves_producers_and_workers(
             sent = await mailbox.enqueue({"n": 1})
             done = await until_status(mailbox, sent, "acked")
             assert done.run_response == 2
-            await mailbox.enqueue_many({"payload": {"n": n}} for n in range(2500))
+            await mailbox.enqueue_many({"payload": {"n": n}} for n in range(100))
             await until_drained(mailbox)
+            assert len(await mailbox.enqueue_many([{"queue": "elsewhere"}] * 2500)) == 2500
         await mailbox.close()
         async with pool.connection() as connection:  # still the application's
             await connection.execute("select 1")
