@@ -7,6 +7,7 @@ what the tests conclude does not rest on the queue's own tables.
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,11 +16,11 @@ from psycopg_pool import AsyncConnectionPool
 from tests.sessions import rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     import psycopg
 
-    from pgmailbox import HeldDispatch, Mailbox, Run
+    from pgmailbox import HeldDispatch, Mailbox, Message, Run
 
 _TABLE: Final = """
     create table if not exists ledger (
@@ -137,3 +138,36 @@ async def commanded(mailbox: Mailbox, _dsn: str) -> AsyncGenerator[None]:
         await run.append([{"heard": command.payload}])
 
     yield
+
+
+@asynccontextmanager
+async def stormy(mailbox: Mailbox, dsn: str) -> AsyncGenerator[None]:
+    """Handle runs of ``default``: write down what they are given, and fail now and then.
+
+    What it is given stands in the application's table ``given`` before anything else happens.
+    """
+    async with AsyncConnectionPool(
+        dsn, min_size=1, max_size=4, kwargs={"autocommit": True}, open=False
+    ) as pool:
+
+        async def write_down(run: Run, messages: Sequence[Message]) -> None:
+            if not messages:
+                return
+            given = [(m.message_id, run.run_id, m.payload["text"]) for m in messages]
+            async with pool.connection() as connection, connection.cursor() as cursor:
+                await cursor.executemany("insert into given values (%s, %s, %s)", given)
+
+        @mailbox.run_handler("default", max_attempts=20)
+        async def work(run: Run) -> int:
+            await write_down(run, run.messages)
+            for _ in range(random.randrange(4)):
+                await asyncio.sleep(random.random() / 100)
+                await write_down(run, await run.next_step())
+            if random.random() < 0.05:
+                raise RuntimeError("now and then")
+            while more := await run.natural_end():
+                await write_down(run, more)
+            await run.append([{"text": "an answer"}])
+            return len(run.messages)
+
+        yield

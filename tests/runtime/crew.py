@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Mapping
 
-_ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[2]
 _START_SECONDS: Final = 60.0
 
 
@@ -41,10 +41,10 @@ class WorkerProcess:
 
     def __init__(self, dsn: str, app: str, config: Mapping[str, object]) -> None:
         command = [sys.executable, "-m", "tests.runtime.crew", dsn, app, json.dumps(config)]
-        environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             command,
-            cwd=_ROOT,
+            cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
