@@ -209,6 +209,9 @@ class Conversations:
         them at its next step, or a new run does if it ends first), ``reject``, or ``replace`` what
         is queued and has not started.
 
+        Where an open run of the thread reads them (one that waits, or another that was submitted
+        and starts first), this one is done as ``merged``: the log says which run has read a message.
+
         Raises `BlockedByBarrier` (PM008), before anything was interrupted, when a barrier stands in
         the way, `ThreadBusy` (PM010) for ``reject``, `AlreadyExists` (PM001) for ids that exist,
         `AlreadyConsumed` (PM007), `MailboxFull` (PM011), `InvalidArgument` (PM005).

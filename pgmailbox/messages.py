@@ -83,7 +83,8 @@ class RunRecord:
     input_from_seq: int | None
     input_to_seq: int | None
     termination: str | None
-    """natural_end, error, cancelled, timeout, unknown, merged, or the application's own word."""
+    """natural_end, error, cancelled, timeout, unknown, or the application's own word; ``merged``
+    for one that was submitted and whose messages another run has read (``detail`` says which)."""
     response: Any
     error: str | None
     created_at: datetime
