@@ -2,6 +2,8 @@
 --
 -- Two tables, because the two halves live differently: pending messages are few,
 -- mutable and short-lived; committed ones are history, immutable and addressed by seq.
+--
+-- Locks: what it creates, and run.   Time: none.
 
 create table thread (
     thread_id text collate "C" not null,

@@ -6,6 +6,7 @@
 --
 -- Locks: the claimed dispatch, for key share: it is not settled before this transaction
 -- ends, and its lease is renewed meanwhile.
+-- Time: none.
 create or replace function assert_lane(thread_id text, claim_token uuid)
 returns uuid
 language plpgsql

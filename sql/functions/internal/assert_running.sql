@@ -1,5 +1,7 @@
 -- assert_running: the run that this claim carries is running; locked, for its next
 -- step.
+--
+-- Locks: the run.   Time: none.
 create or replace function assert_running(run_id uuid, held dispatch)
 returns run
 language plpgsql

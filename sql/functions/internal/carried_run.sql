@@ -6,6 +6,7 @@
 -- call before was lost, means that one.
 --
 -- Locks: the run.
+-- Time: none.
 create or replace function carried_run(held dispatch, named uuid)
 returns run
 language plpgsql

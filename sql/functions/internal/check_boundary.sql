@@ -1,4 +1,6 @@
 -- check_boundary: a boundary is one of five words.
+--
+-- Locks: none.   Time: none.
 create or replace function check_boundary(boundary text)
 returns void
 language plpgsql

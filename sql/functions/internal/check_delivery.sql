@@ -1,4 +1,6 @@
 -- check_delivery: how messages are to be delivered makes sense.
+--
+-- Locks: none.   Time: none.
 create or replace function check_delivery(
     boundary text,
     granularity text,

@@ -1,4 +1,6 @@
 -- check_message_version: the thread's log is as long as the caller saw it.
+--
+-- Locks: none.   Time: none.
 create or replace function check_message_version(locked thread, expected bigint)
 returns void
 language plpgsql

@@ -4,6 +4,8 @@
 -- What fits is appended; of the rest the last one's payload goes into the last pending
 -- message, which keeps its id and its place; its revision rises by as many as it took
 -- in. The thread is locked by the caller.
+--
+-- Locks: the last pending message.   Time: the database clock.
 create or replace function coalesce_pending(
     thread_id text,
     messages jsonb,

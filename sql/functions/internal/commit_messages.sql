@@ -4,7 +4,7 @@
 -- which rises in the same statement as the event that says so. The caller has locked
 -- the thread.
 --
--- Time: the database clock.
+-- Locks: the thread, the run.   Time: the database clock.
 create or replace function commit_messages(
     locked thread,
     message_ids text[],

@@ -7,6 +7,8 @@
 -- count; one of another kind may be for a handler that reads nothing. Of a deep lane
 -- only the front is looked at: one dispatch too many is acked without a run. A
 -- message that is delivered at this moment brings its own.
+--
+-- Locks: none.   Time: the database clock.
 create or replace function ensure_reader(thread_id text)
 returns uuid
 language plpgsql

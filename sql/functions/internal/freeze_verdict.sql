@@ -6,6 +6,8 @@
 -- apart: eligible at resume_input alone, for its target run alone. Whether a barrier,
 -- or a message that is read alone, ends the walk depends on what went before: see
 -- frozen_by_walk.
+--
+-- Locks: none.   Time: none.
 create or replace function freeze_verdict(
     m pending_message, boundary text, run_id uuid
 )

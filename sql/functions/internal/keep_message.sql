@@ -1,6 +1,8 @@
 -- keep_message: the trigger that makes committed messages immutable.
 --
 -- The one change that is allowed is to become a tombstone; nothing is ever deleted.
+--
+-- Locks: none.   Time: none.
 create or replace function keep_message()
 returns trigger
 language plpgsql

@@ -3,6 +3,8 @@
 -- PM007 when a run has read it, PM004 when there is none, PM006 when its revision is
 -- not the one that the caller saw. The thread is locked first: an edit and a freeze
 -- take turns, and whoever comes second finds out here which way it went.
+--
+-- Locks: the thread, the message.   Time: none.
 create or replace function lock_pending(
     thread_id text, message_id text, expected_revision bigint
 )

@@ -3,6 +3,8 @@
 -- Whoever commits, edits, reorders or limits holds this lock: they take turns.
 -- Delivering does not, unless the thread has a limit. For no key update: the log's
 -- foreign key, and whoever else wants no more than that the row stays, need not wait.
+--
+-- Locks: the thread.   Time: the database clock.
 create or replace function lock_thread(thread_id text)
 returns thread
 language plpgsql

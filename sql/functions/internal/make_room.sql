@@ -7,6 +7,7 @@
 -- Locks: for reject an advisory lock that only deliveries take, so that two of them do
 -- not both find the last place, and no run waits for either; otherwise the thread, as
 -- for an edit.
+-- Time: the database clock.
 create or replace function make_room(
     thread_id text, messages int, out surplus int, out on_full text
 )

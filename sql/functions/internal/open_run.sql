@@ -6,6 +6,7 @@
 -- dispatch of another kind along, which is then for its run all the same.
 --
 -- Locks: the run.
+-- Time: none.
 create or replace function open_run(held dispatch)
 returns setof run
 language plpgsql

@@ -3,6 +3,8 @@
 --
 -- To number all costs as much as the queue is deep; whoever asks for some (deliver, the
 -- edits) learns positions up to 100, and null beyond.
+--
+-- Locks: none.   Time: none.
 create or replace function pending_entries(
     thread_id text, message_ids text[] default null
 )

@@ -1,5 +1,7 @@
 -- refuse_barrier: PM008 when a pending barrier would end the batch before a new
 -- message.
+--
+-- Locks: none.   Time: none.
 create or replace function refuse_barrier(thread_id text)
 returns void
 language plpgsql

@@ -5,6 +5,7 @@
 -- locked (being claimed or cancelled) has started or ended, and stays out of it.
 --
 -- Locks: queued rows (skip locked), the thread.
+-- Time: the database clock.
 create or replace function replace_queued(thread_id text)
 returns int
 language plpgsql

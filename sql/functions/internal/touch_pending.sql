@@ -1,5 +1,7 @@
 -- touch_pending: note that a thread's pending queue has changed otherwise than by a
 -- delivery.
+--
+-- Locks: the thread.   Time: the database clock.
 create or replace function touch_pending(thread_id text)
 returns void
 language plpgsql

@@ -1,5 +1,7 @@
 -- list_messages: a thread's committed log, a page at a time. A removed message keeps
 -- its place as a tombstone: removed_at is set, its payload empty.
+--
+-- Locks: none.   Time: none.
 create or replace function list_messages(
     thread_id text, after_seq bigint default 0, page_size int default 100
 )

@@ -1,4 +1,6 @@
 -- list_pending: what a thread has not read yet, in order.
+--
+-- Locks: none.   Time: none.
 create or replace function list_pending(thread_id text)
 returns setof pending_entry
 language plpgsql

@@ -2,6 +2,8 @@
 --
 -- Walks from thread to thread in the primary key (a loose index scan: PostgreSQL wiki,
 -- "Loose indexscan"), so that a page costs what it returns.
+--
+-- Locks: none.   Time: none.
 create or replace function list_threads_with_pending_messages(
     page_size int default 256, after text default null
 )

@@ -5,6 +5,8 @@
 -- from which deliveries take their ranks, so the greater of the two rises with each;
 -- and because a delivery may commit later than a number that was drawn after it, the
 -- count of messages stands behind it (20 bits).
+--
+-- Locks: none.   Time: none.
 create or replace function pending_queue_revision(thread_id text)
 returns bigint
 language plpgsql

@@ -8,6 +8,7 @@
 -- thought to be empty take hours.
 --
 -- Locks: the thread, then its pending messages.
+-- Time: the database clock.
 create or replace function reorder_pending(
     thread_id text, message_ids text[], expected_queue_revision bigint default null
 )

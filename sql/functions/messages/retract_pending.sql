@@ -3,6 +3,7 @@
 -- Later ones close up. Its id is free again.
 --
 -- Locks: the thread, then the message.
+-- Time: the database clock.
 create or replace function retract_pending(
     thread_id text, message_id text, expected_revision bigint default null
 )

@@ -5,6 +5,7 @@
 -- pending one keeps its id and place and takes the new payload. Null ends the limit.
 --
 -- Locks: the thread.
+-- Time: the database clock.
 create or replace function set_mailbox_limit(
     thread_id text, max_depth int, on_full text default 'reject'
 )

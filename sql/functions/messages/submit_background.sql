@@ -1,4 +1,6 @@
 -- submit_background: submit behind whatever the thread is at.
+--
+-- Locks: as submit.   Time: the database clock.
 create or replace function submit_background(
     thread_id text,
     messages jsonb,

@@ -1,4 +1,6 @@
 -- submit_live: submit to the run that is active, at its next step.
+--
+-- Locks: as submit.   Time: the database clock.
 create or replace function submit_live(
     thread_id text,
     messages jsonb,
