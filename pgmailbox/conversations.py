@@ -210,7 +210,7 @@ class Conversations:
         is queued and has not started.
 
         Where an open run of the thread reads them (one that waits, or another that was submitted
-        and starts first), this one is done as ``merged``: the log says which run has read a message.
+        and starts first), this one is done as ``merged``: the log says which run has read what.
 
         Raises `BlockedByBarrier` (PM008), before anything was interrupted, when a barrier stands in
         the way, `ThreadBusy` (PM010) for ``reject``, `AlreadyExists` (PM001) for ids that exist,

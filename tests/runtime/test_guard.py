@@ -240,6 +240,25 @@ async def test_a_run_is_finished_by_the_transaction_that_holds_its_effects(
     assert complaints(logs) == []
 
 
+async def test_a_run_reads_and_appends_while_its_own_transaction_is_guarded(
+    mailbox: Mailbox, dsn: str, conn: Connection
+) -> None:
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+            await run.guard(connection)
+            await connection.execute("insert into effect values ('done')")
+            await run.next_step()
+            await run.append([{"text": "an answer"}])
+            await run.ack(connection)
+
+    async with running(mailbox):
+        await mailbox.submit("t", [{"text": "go"}])
+        await until_drained(mailbox)
+    assert effects(conn) == ["done"]
+    assert [message.written for message in await mailbox.list_messages("t")] == [False, True]
+
+
 def test_the_guard_names_what_is_wrong(conn: Connection) -> None:
     guard = "select pgmailbox.guard_claim(%s, %s)"
     sent = rows(conn, "select * from pgmailbox.enqueue(thread_id => 't')")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -471,6 +472,18 @@ async def test_a_handler_of_runs_is_async(mailbox: Mailbox) -> None:
 
     with pytest.raises(InvalidArgument, match="must be async"):
         mailbox.run_handler("default")(agent)  # type: ignore[type-var]
+
+
+async def test_a_run_in_another_process_is_cancelled_soon_after_its_interrupt(
+    mailbox: Mailbox, start_worker: StartWorker
+) -> None:
+    start_worker("reader")
+    first = await mailbox.submit("t", said("a"))
+    await ended(mailbox, first, "running")
+    assert (await mailbox.submit("t", said("b"))).outcome == "interrupted"
+    began = time.monotonic()
+    assert (await ended(mailbox, first)).termination == "cancelled"
+    assert time.monotonic() - began < 1
 
 
 async def test_a_killed_workers_run_goes_on_elsewhere_with_all_that_it_had_read(
