@@ -287,19 +287,32 @@ end
 $$;
 
 create table history_ring (
-    singleton boolean not null default true,
-    open_slot smallint not null,
-    opened_at timestamptz not null,
-    constraint history_ring_pkey primary key (singleton),
-    constraint history_ring_one_row_check check (singleton),
-    constraint history_ring_slot_check check (open_slot between 0 and 5)
+    slot smallint not null,
+    is_open boolean not null,
+    opened_at timestamptz,
+    closed_at timestamptz,
+    constraint history_ring_pkey primary key (slot),
+    constraint history_ring_slot_check check (slot between 0 and 5),
+    constraint history_ring_open_check check (
+        is_open = (opened_at is not null and closed_at is null)
+    )
 );
+
+-- settling writes to one slot at a time
+create unique index history_ring_one_open_key on history_ring (is_open) where is_open;
+
 comment on table history_ring is
-    'Which slot of dispatch_history is being written. One row.';
-comment on column history_ring.singleton is 'Keeps it to one row.';
-comment on column history_ring.open_slot is 'The slot that settling writes to.';
-comment on column history_ring.opened_at is 'Since when.';
-insert into history_ring (open_slot, opened_at) values (0, clock_timestamp());
+    'The slots of dispatch_history: which one is written to, and when others were.';
+comment on column history_ring.slot is 'Number of the partition.';
+comment on column history_ring.is_open is 'Whether settling writes to it.';
+comment on column history_ring.opened_at is
+    'Since when it was last written to; null when it never was.';
+comment on column history_ring.closed_at is
+    'Since when it is written to no more; null while it is open or was never.';
+comment on index history_ring_one_open_key is 'One slot is open.';
+insert into history_ring (slot, is_open, opened_at)
+select n, n = 0, case when n = 0 then clock_timestamp() end
+  from generate_series(0, 5) n;
 
 -- lanes ------------------------------------------------------------------------------
 

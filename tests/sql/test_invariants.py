@@ -73,8 +73,9 @@ def owner(conn: Connection) -> Iterator[Connection]:
         "insert into queue values ('', now(), now())",
         "insert into lane (thread_id, updated_at, policy) values ('t', now(), 'lenient')",
         "insert into thread_epoch values ('t', 0, now())",
-        "insert into history_ring values (true, 1, now())",
-        "insert into history_ring values (false, 1, now())",
+        "insert into history_ring values (6, false)",
+        "update history_ring set is_open = true, opened_at = now(), closed_at = null",
+        "update history_ring set is_open = false where is_open",
     ],
 )
 def test_the_tables_refuse(owner: Connection, change: str) -> None:

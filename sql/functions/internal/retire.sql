@@ -56,7 +56,7 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    slot constant smallint := (select open_slot from history_ring);
+    slot constant smallint := (select r.slot from history_ring r where r.is_open);
     moved record;
 begin
     done := '{}';

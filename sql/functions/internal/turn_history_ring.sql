@@ -1,7 +1,7 @@
--- turn_history_ring: write to the next slot from now on, when this one has been open
--- for long enough and that one is empty.
+-- turn_history_ring: write to the next slot from now on, when this one has been open for
+-- long enough and that one is empty.
 --
--- Locks: the row of history_ring, never waiting.   Time: the database clock.
+-- Locks: rows of history_ring, never waiting.   Time: the database clock.
 create or replace function turn_history_ring(open_for interval)
 returns boolean
 language plpgsql
@@ -10,22 +10,28 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    ring history_ring;
+    now constant timestamptz := clock();
+    present history_ring;
     next_slot smallint;
     taken boolean;
 begin
-    select r.* into ring from history_ring r for update skip locked;
-    if not found or ring.opened_at > clock() - turn_history_ring.open_for then
+    select r.* into present from history_ring r where r.is_open for update skip locked;
+    if not found or present.opened_at > now - turn_history_ring.open_for then
         return false;
     end if;
-    next_slot := (ring.open_slot + 1) % 6;
+    next_slot := ((present.slot + 1) % 6)::smallint;
     execute format(
         'select exists (select from %I)', format('dispatch_history_%s', next_slot)
     ) into taken;
     if taken then
         return false;
     end if;
-    update history_ring set open_slot = next_slot, opened_at = clock();
+    update history_ring r
+       set is_open = false, closed_at = now
+     where r.slot = present.slot;
+    update history_ring r
+       set is_open = true, opened_at = now, closed_at = null
+     where r.slot = next_slot;
     return true;
 end
 $$;

@@ -1,10 +1,12 @@
 -- gc: one bounded pass of the recurring clean-up.
 --
 -- Turns the history ring a quarter of the time to live after the last turn, deletes at
--- most max_rows terminal dispatches and as many events one by one, and empties slots
--- that are past their time: small installations are cleaned to the row, large ones by
--- the slot. The slots last, because they stay locked until the transaction ends. Call
--- it again while it says that more is left.
+-- most max_rows terminal dispatches and as many events one by one, and empties the slots
+-- that are past their time as a whole: small installations are cleaned to the row, large
+-- ones by the slot, a quarter later at most. The slots come last, because they stay
+-- locked until the transaction ends. Call it again while it says that more is left; of
+-- dispatches it does not say so, since those that are too many to be deleted one by one
+-- are to go with their slot.
 --
 -- Events are numbered as they happen, so that the oldest stand first: no more of them
 -- are looked at than may be deleted, and none is locked that stays. A lane that says
@@ -30,7 +32,6 @@ as $$
 declare
     cutoff constant timestamptz := clock() - gc.older_than;
     past bigint[];
-    deleted bigint;
 begin
     perform check_age(gc.older_than);
     perform check_count('max_rows', gc.max_rows);
@@ -67,13 +68,12 @@ begin
                 where a.pid = c.backend_pid
                   and coalesce(a.backend_start = c.backend_start, true));
 
-    deleted := purge_terminal(gc.older_than, gc.max_rows);
-    purged_dispatches := deleted;
+    purged_dispatches := purge_terminal(gc.older_than, gc.max_rows);
     for slot in 0 .. 5 loop
         purged_dispatches :=
             purged_dispatches + empty_history_slot(slot::smallint, cutoff);
     end loop;
-    more := deleted = gc.max_rows or purged_events = gc.max_rows;
+    more := purged_events = gc.max_rows;
 end
 $$;
 

@@ -19,12 +19,13 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
     cutoff constant timestamptz := clock() - purge_terminal.older_than;
-    open_slot constant int := (select open_slot from history_ring);
-    slot smallint;
+    ring record;
     purged bigint := 0;
     deleted bigint;
 begin
@@ -33,17 +34,21 @@ begin
         perform check_count('max_dispatches', purge_terminal.max_dispatches);
     end if;
 
-    -- from the oldest slot to the one that is being written
-    for step in 1 .. 6 loop
-        slot := (open_slot + step) % 6;
+    -- what was opened after the cutoff holds nothing that is past its time
+    for ring in
+        select r.slot
+          from history_ring r
+         where r.opened_at <= cutoff
+         order by r.opened_at
+    loop
         if purge_terminal.max_dispatches is null then
-            purged := purged + empty_history_slot(slot, cutoff);
+            purged := purged + empty_history_slot(ring.slot, cutoff);
         end if;
         execute format(
             'delete from %1$I where ctid = any (array('
             'select ctid from %1$I where completed_at <= $1 and not run_open '
             'limit $2 for update skip locked))',
-            format('dispatch_history_%s', slot))
+            format('dispatch_history_%s', ring.slot))
           using cutoff, purge_terminal.max_dispatches - purged;
         get diagnostics deleted = row_count;
         purged := purged + deleted;
