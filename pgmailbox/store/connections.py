@@ -33,6 +33,9 @@ _PARAMETERS: Final[Mapping[str, str]] = {
     "tcp_user_timeout": "20000",
 }
 _MAX_NAME: Final = 63
+_AT_HAND: Final = 2
+"""Connections that are kept: leases must not be lost because a new one takes too long, or because
+the server has no more of them."""
 _POOL_TIMEOUT: Final = 10.0
 """How long a call waits for a connection; also after how long the pool begins its attempts to
 reconnect anew, which grow ever rarer: it would miss a database that is back for minutes."""
@@ -53,7 +56,7 @@ def new_pool(dsn: str, config: MailboxConfig) -> AsyncConnectionPool[AsyncConnec
     return AsyncConnectionPool(
         dsn,
         kwargs=connection_parameters(dsn, config),
-        min_size=1,
+        min_size=min(_AT_HAND, config.pool_size),
         max_size=config.pool_size,
         timeout=_POOL_TIMEOUT,
         reconnect_timeout=_POOL_TIMEOUT,

@@ -476,16 +476,18 @@ async def test_what_waits_behind_handlers_that_turn_out_slow_is_given_to_others(
     new_mailbox: NewMailbox,
 ) -> None:
     slow, quick = new_mailbox(concurrency=1), new_mailbox(concurrency=1)
-    let_go = asyncio.Event()
+    blocked, let_go = asyncio.Event(), asyncio.Event()
 
     @slow.handler("default")
     async def work(dispatch: HeldDispatch) -> None:
         if dispatch.payload["n"] >= 200:
+            blocked.set()
             await let_go.wait()
 
     quick.handler("default")(lambda dispatch: None)
     async with running(slow):
         sent = await slow.enqueue_many({"payload": {"n": n}} for n in range(260))
+        await blocked.wait()
         async with running(quick):
 
             async def only_one_is_left() -> bool:

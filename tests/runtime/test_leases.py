@@ -44,7 +44,9 @@ async def test_a_handler_keeps_its_dispatch_beyond_several_leases(
     async def take_over(dispatch: HeldDispatch) -> str:
         return "taken over"
 
+    mailbox.handler("warm-up")(lambda dispatch: None)
     async with running(mailbox):
+        await until_status(mailbox, await mailbox.enqueue({}, kind="warm-up"), "acked")
         sent = await mailbox.enqueue({}, thread_id="t")
         await wait_until_async(lambda: attempts)
         async with running(other):
