@@ -1,7 +1,7 @@
 -- 0001_bookkeeping: what was migrated, when and by whom.
 --
--- Written by the migrator alone, which is the one caller that cannot go through a function: the
--- functions are what it installs.
+-- Written by the migrator alone, which is the one caller that cannot go through a
+-- function: the functions are what it installs.
 --
 -- Locks: the migration's advisory lock.   Time: now(); clock() is not there yet.
 

@@ -2,8 +2,8 @@
 --
 -- Locks: the tables that it changes.   Time: none.
 
--- Which server, and since when: after a restart or a failover every session is gone, and
--- says nothing about the consumers.
+-- Which server, and since when: after a restart or a failover every session is gone,
+-- and says nothing about the consumers.
 alter table consumer add column server_since timestamptz;
 comment on column consumer.server_since is
     'Since when the server had been up, as it announced itself.';

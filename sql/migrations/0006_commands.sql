@@ -1,7 +1,7 @@
 -- 0006_commands: what is said to a run while it is at work, and not a moment longer.
 --
--- A command is for the run that is active when it is sent. It is no message: it stands in
--- no log, nothing falls through, and it is gone with the run. Rows are kept for a
+-- A command is for the run that is active when it is sent. It is no message: it stands
+-- in no log, nothing falls through, and it is gone with the run. Rows are kept for a
 -- short time after they expire, so that whoever sent one can be told what became of it.
 --
 -- Locks: what it creates.   Time: none.
@@ -31,11 +31,13 @@ create index command_taken_as_idx on command (taken_as) where taken_as is not nu
 -- send_command clears away
 create index command_expires_at_idx on command (expires_at);
 
-comment on table command is 'Live commands: for the run that was active when each was sent.';
+comment on table command is
+    'Live commands: for the run that was active when each was sent.';
 comment on column command.command_id is 'Identity.';
 comment on column command.seq is 'The order in which they were sent.';
 comment on column command.thread_id is 'The thread.';
-comment on column command.run_id is 'The run that was active, and that alone may take it.';
+comment on column command.run_id is
+    'The run that was active, and that alone may take it.';
 comment on column command.created_at is 'When it was sent.';
 comment on column command.expires_at is 'From when on nobody can take it.';
 comment on column command.taken_at is 'When the run took it.';

@@ -1,6 +1,7 @@
 -- schema_version: which version of pgmailbox this schema is at.
 --
--- One row. A view for people, and the one thing that the runtime reads before it trusts the rest.
+-- One row. A view for people, and the one thing that the runtime reads before it trusts
+-- the rest.
 
 create or replace view schema_version as
 select

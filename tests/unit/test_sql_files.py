@@ -56,6 +56,15 @@ def test_a_view_file_makes_the_view_of_its_name(file: SqlFile) -> None:
 
 
 @pytest.mark.parametrize("file", named(FILES))
-def test_a_file_begins_with_a_prologue(file: SqlFile) -> None:
+def test_a_file_begins_with_a_prologue_and_is_88_columns_wide(file: SqlFile) -> None:
     assert file.text.startswith(b"-- ")
     assert b"\t" not in file.text
+    lines = enumerate(file.text.decode().splitlines(), 1)
+    assert [number for number, line in lines if len(line) > 88] == []
+
+
+@pytest.mark.parametrize("file", named([*TREE.functions, TEST_CLOCK]))
+def test_a_functions_prologue_says_what_it_locks_and_which_time_it_takes(file: SqlFile) -> None:
+    prologue = file.text.decode().partition("create or replace function")[0]
+    assert "-- Locks: " in prologue
+    assert "Time: " in prologue

@@ -1,4 +1,6 @@
 -- is_command_taken: whether the run has a command.
+--
+-- Locks: none.   Time: none.
 create or replace function is_command_taken(command_id uuid)
 returns boolean
 language plpgsql

@@ -1,7 +1,7 @@
 -- take_commands: the run under this claim takes the commands that were sent to it.
 --
--- Check and write are one statement: a command that is being withdrawn at this moment is
--- passed over, one that was taken can no longer be withdrawn. take_id names this
+-- Check and write are one statement: a command that is being withdrawn at this moment
+-- is passed over, one that was taken can no longer be withdrawn. take_id names this
 -- taking: asked for again under the same id, as the answer was lost, the same commands
 -- are returned, and no others.
 --
@@ -64,5 +64,5 @@ end
 $$;
 
 comment on function take_commands(uuid, uuid, uuid, int) is
-    'Take commands that were sent to the run of this claim, in order; the same again for '
-    'the same take_id. PM003 when the claim is lost or stale.';
+    'Take commands that were sent to the run of this claim, in order; the same again '
+    'for the same take_id. PM003 when the claim is lost or stale.';

@@ -24,5 +24,5 @@ end
 $$;
 
 comment on function withdraw_command(uuid) is
-    'Take a command back: true when it can no longer be delivered, false when the run has '
-    'it. PM004 unknown.';
+    'Take a command back: true when it can no longer be delivered, false when the run '
+    'has it. PM004 unknown.';

@@ -3,8 +3,8 @@
 -- THE RULES
 --   A lane has at most one claimed dispatch; within it, dispatches go by (priority,
 --   seq) among those available now. Across lanes the most urgent goes first, then what
---   has been ready for longest (place). Dispatches without a thread are lanes of their own.
---   Claim waits for nobody, and what it reads does not grow with the backlog.
+--   has been ready for longest (place). Dispatches without a thread are lanes of their
+--   own. Claim waits for nobody, and what it reads does not grow with the backlog.
 --
 -- THE PHASES
 --   ready      in the ready index, which is all that claim walks
@@ -29,8 +29,9 @@
 --      claimer of a lane needs its lock, so a lane that is free in this snapshot stays
 --      free until this transaction commits. It takes the lane's head.
 --   3. What an interrupt has overtaken is superseded, and with it whatever else is
---      stale in its lane; the walk then starts again, for the lane may have a next one now.
---      The rest of what was walked is parked where that is safe (park says when).
+--      stale in its lane; the walk then starts again, for the lane may have a next one
+--      now. What else had to be passed over is parked where that is safe (park says
+--      when).
 --   The unique index over claimed threads would stop a mistake here. It is the last
 --   word, not the mechanism: a second claimer would have to wait in it for the first
 --   one's commit. Only a caller whose snapshot is older than its statement (REPEATABLE

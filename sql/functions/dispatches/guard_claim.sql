@@ -1,10 +1,10 @@
 -- guard_claim: the fence for what a handler itself writes.
 --
--- Called inside the handler's own transaction, it takes that down with it when the claim
--- is lost or stale, and holds the claim until the transaction ends: nobody reclaims or
--- settles the dispatch in between. Renewals pass by and count it as held, the run may
--- read and append on another connection; an interrupt does not wait for it, and makes
--- the next call of the handler fail.
+-- Called inside the handler's own transaction, it takes that down with it when the
+-- claim is lost or stale, and holds the claim until the transaction ends: nobody
+-- reclaims or settles the dispatch in between. Renewals pass by and count it as held,
+-- the run may read and append on another connection; an interrupt does not wait for it,
+-- and makes the next call of the handler fail.
 --
 -- Locks: the dispatch row, for no key update, until the caller's transaction ends.
 -- Time: none.
@@ -33,5 +33,5 @@ end
 $$;
 
 comment on function guard_claim(uuid, uuid) is
-    'Fail the caller''s transaction unless this token holds the dispatch: PM003 when the '
-    'claim is lost or stale, PM004 unknown.';
+    'Fail the caller''s transaction unless this token holds the dispatch: PM003 when '
+    'the claim is lost or stale, PM004 unknown.';

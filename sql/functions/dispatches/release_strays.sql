@@ -1,12 +1,12 @@
--- release_strays: give back what was claimed for a consumer by a call whose answer it never
--- got.
+-- release_strays: give back what was claimed for a consumer by a call whose answer it
+-- never got.
 --
--- The connection may break after a claim was committed and before the consumer has heard of
--- it. Nobody would run those dispatches until their leases lapse, and each would have lost
--- an attempt. So a consumer whose claim has failed says when it was last given something
--- (last_claimed_at of that), and what it holds; what was claimed in its name after that, and
--- is not among these, goes back. A consumer makes one claim at a time, or this would take
--- from its others.
+-- The connection may break after a claim was committed and before the consumer has
+-- heard of it. Nobody would run those dispatches until their leases lapse, and each
+-- would have lost an attempt. So a consumer whose claim has failed says when it was
+-- last given something (last_claimed_at of that), and what it holds; what was claimed
+-- in its name after that, and is not among these, goes back. A consumer makes one claim
+-- at a time, or this would take from its others.
 --
 -- Locks: the dispatch rows (skip locked), then one queued row of each lane.
 -- Time: the database clock.
@@ -27,7 +27,8 @@ declare
 begin
     perform check_consumer_id(release_strays.consumer_id);
     if release_strays.held_tokens is null or release_strays.after is null then
-        raise exception 'held_tokens and after must not be null' using errcode = 'PM005';
+        raise exception 'held_tokens and after must not be null' using
+            errcode = 'PM005';
     end if;
     select array_agg(s.dispatch_id) as ids, array_agg(s.claim_token) as tokens
       into stray
@@ -46,5 +47,5 @@ end
 $$;
 
 comment on function release_strays(text, uuid[], timestamptz) is
-    'Give back what was claimed for a consumer after that time and is not among the tokens '
-    'it holds: the answer of that claim was lost. Returns the ids.';
+    'Give back what was claimed for a consumer after that time and is not among the '
+    'tokens it holds: the answer of that claim was lost. Returns the ids.';

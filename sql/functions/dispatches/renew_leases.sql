@@ -1,9 +1,9 @@
 -- renew_leases: a worker's own renewal, for all that its process holds, in one call.
 --
 -- As extend_leases, but for what an interrupt has made stale. That one is kept, and
--- *told*: its handler is still running, and if the lane were let go now, the next run of
--- the thread would overlap with it. The worker cancels the handler and lets go of the
--- lane (supersede_claimed) when it has ended.
+-- *told*: its handler is still running, and if the lane were let go now, the next run
+-- of the thread would overlap with it. The worker cancels the handler and lets go of
+-- the lane (supersede_claimed) when it has ended.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function renew_leases(

@@ -6,7 +6,9 @@
 -- behind work that is not for these queues and kinds: waiting for that could last for
 -- ever.
 --
--- Time: the live dispatches of those queues at worst; a worker asks when it is idle.
+-- It reads the live dispatches of those queues at worst; a worker asks when it is idle.
+--
+-- Locks: none.   Time: none.
 create or replace function work_left(
     queues text[] default '{default}', kinds text[] default null
 )

@@ -1,9 +1,9 @@
 -- empty_history_slot: truncate a slot of the history that was closed before the cutoff,
 -- all of whose rows are past their time. Returns how many rows went.
 --
--- What was closed later may hold rows that are not, and is not even looked at: it may be
--- large. A row that was settled in a transaction which outlasted the turn, or whose run
--- is open, keeps its slot; purge_terminal takes the others.
+-- What was closed later may hold rows that are not, and is not even looked at: it may
+-- be large. A row that was settled in a transaction which outlasted the turn, or whose
+-- run is open, keeps its slot; purge_terminal takes the others.
 --
 -- Looks first, under no lock to speak of; takes the slot's lock only if it is to be had
 -- within 50 ms, so that nobody queues behind a wait for a reader; then makes sure that

@@ -1,4 +1,6 @@
 -- has_live_dispatch: whether a thread has anything queued or claimed.
+--
+-- Locks: none.   Time: none.
 create or replace function has_live_dispatch(thread_id text)
 returns boolean
 language plpgsql
@@ -17,7 +19,8 @@ begin
                   and d.phase in ('ready', 'blocked'))
         or exists (
                select from dispatch d
-                where d.thread_id = has_live_dispatch.thread_id and d.status = 'claimed')
+                where d.thread_id = has_live_dispatch.thread_id
+                  and d.status = 'claimed')
         or exists (
                select from dispatch d
                 where d.thread_id = has_live_dispatch.thread_id

@@ -2,6 +2,8 @@
 --
 -- An ordinary role sees the start of another role's session as null; then the number
 -- alone decides.
+--
+-- Locks: none.   Time: none.
 create or replace function is_session(backend_pid int, backend_start timestamptz)
 returns boolean
 language plpgsql

@@ -43,5 +43,5 @@ end
 $$;
 
 comment on function lost_sessions() is
-    'Internal: announced consumers whose session is gone, its process number, and those '
-    'of them that have other sessions.';
+    'Internal: announced consumers whose session is gone, its process number, and '
+    'those of them that have other sessions.';

@@ -1,6 +1,8 @@
 -- revive_dispatch: enqueue the dispatch of a prepared run under its recorded id.
 --
 -- False when it exists by now: another process recovers too.
+--
+-- Locks: as enqueue.   Time: the database clock.
 create or replace function revive_dispatch(
     run_id uuid, dispatch_id uuid, thread_id text, kind text, queue text, priority int
 )

@@ -1,5 +1,5 @@
--- turn_history_ring: write to the next slot from now on, when this one has been open for
--- long enough and that one is empty.
+-- turn_history_ring: write to the next slot from now on, when this one has been open
+-- for long enough and that one is empty.
 --
 -- Locks: rows of history_ring, never waiting.   Time: the database clock.
 create or replace function turn_history_ring(open_for interval)

@@ -1,12 +1,12 @@
 -- gc: one bounded pass of the recurring clean-up.
 --
 -- Turns the history ring a quarter of the time to live after the last turn, deletes at
--- most max_rows terminal dispatches and as many events one by one, and empties the slots
--- that are past their time as a whole: small installations are cleaned to the row, large
--- ones by the slot, a quarter later at most. The slots come last, because they stay
--- locked until the transaction ends. Call it again while it says that more is left; of
--- dispatches it does not say so, since those that are too many to be deleted one by one
--- are to go with their slot.
+-- most max_rows terminal dispatches and as many events one by one, and empties the
+-- slots that are past their time as a whole: small installations are cleaned to the
+-- row, large ones by the slot, a quarter later at most. The slots come last, because
+-- they stay locked until the transaction ends. Call it again while it says that more is
+-- left; of dispatches it does not say so, since those that are too many to be deleted
+-- one by one are to go with their slot.
 --
 -- Events are numbered as they happen, so that the oldest stand first: no more of them
 -- are looked at than may be deleted, and none is locked that stays. A lane that says

@@ -1,8 +1,8 @@
 -- orphans_among: which of these threads have pending messages that nothing will read.
 --
--- Neither a live dispatch nor a running run: reported, not started, since a person has to
--- say what is to become of them. Reads the queue as it stands at this moment, so that a
--- thread that was just woken is no false alarm.
+-- Neither a live dispatch nor a running run: reported, not started, since a person has
+-- to say what is to become of them. Reads the queue as it stands at this moment, so
+-- that a thread that was just woken is no false alarm.
 --
 -- Locks: none.   Time: none.
 create or replace function orphans_among(thread_ids text[])
@@ -35,5 +35,5 @@ end
 $$;
 
 comment on function orphans_among(text[]) is
-    'Those of these threads that have pending messages and neither a live dispatch nor a '
-    'running run.';
+    'Those of these threads that have pending messages and neither a live dispatch nor '
+    'a running run.';

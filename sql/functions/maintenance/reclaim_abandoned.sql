@@ -8,10 +8,10 @@
 -- announced itself again by then.
 --
 -- It errs on the side of the leases:
---   - Where the server is not the one that the consumer announced itself to, or has been
---     restarted since, everybody's session is gone and the grace is five seconds: more
---     than the pauses with which consumers try to come back. The same where the consumer
---     has other sessions, which a dead process has not.
+--   - Where the server is not the one that the consumer announced itself to, or has
+--     been restarted since, everybody's session is gone and the grace is five seconds:
+--     more than the pauses with which consumers try to come back. The same where the
+--     consumer has other sessions, which a dead process has not.
 --   - What was claimed or renewed after the session was missed is held by somebody who
 --     lives, and stays.
 --   - An ordinary role sees the start of another role's session as null; then a process

@@ -1,10 +1,11 @@
 -- reconstruct_dispatches: prepared runs whose dispatch is missing get it back.
 --
--- Under the id that was written down with the run, so that two processes which recover at
--- once make it once: for the second the id exists, which is as it should be. Examines one
--- page of prepared runs by run_id and returns them all, each with whether its dispatch
--- was made here; go on after the last run_id until there is none. A run that somebody
--- has locked is being carried on, or given its dispatch, and is passed over.
+-- Under the id that was written down with the run, so that two processes which recover
+-- at once make it once: for the second the id exists, which is as it should be.
+-- Examines one page of prepared runs by run_id and returns them all, each with whether
+-- its dispatch was made here; go on after the last run_id until there is none. A run
+-- that somebody has locked is being carried on, or given its dispatch, and is passed
+-- over.
 --
 -- Locks: rows of run, never waiting, and the ids that it makes.   Time: the database
 -- clock.
@@ -81,5 +82,5 @@ end
 $$;
 
 comment on function reconstruct_dispatches(int, uuid) is
-    'Enqueue the missing dispatches of one page of prepared runs, under the ids recorded; '
-    'returns the page, with whether each was made.';
+    'Enqueue the missing dispatches of one page of prepared runs, under the ids '
+    'recorded; returns the page, with whether each was made.';

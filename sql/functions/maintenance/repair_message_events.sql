@@ -1,8 +1,8 @@
 -- repair_message_events: committed messages whose event was never written get it.
 --
--- Every commit writes its event in its own transaction; restored or hand-edited data may
--- have committed messages beyond the seq up to which the thread remembers that. One event
--- covers the range. Returns the threads; call it again until it returns none.
+-- Every commit writes its event in its own transaction; restored or hand-edited data
+-- may have committed messages beyond the seq up to which the thread remembers that. One
+-- event covers the range. Returns the threads; call it again until it returns none.
 --
 -- Locks: rows of thread, never waiting; what is locked is being committed to.
 -- Time: the database clock.
@@ -36,7 +36,8 @@ begin
         insert into event (at, event, thread_id, detail)
         select clock(), 'messages_committed', b.thread_id,
                jsonb_build_object(
-                   'from_seq', b.published_seq + 1, 'to_seq', b.last_seq, 'repaired', true)
+                   'from_seq', b.published_seq + 1, 'to_seq', b.last_seq,
+                   'repaired', true)
           from behind b
     )
     select b.thread_id::text from behind b order by b.thread_id;

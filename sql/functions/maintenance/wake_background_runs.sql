@@ -1,9 +1,10 @@
--- wake_background_runs: runs that wait for background tasks and have no dispatch get one.
+-- wake_background_runs: runs that wait for background tasks and have no dispatch get
+-- one.
 --
--- The process that would have resumed them may have died; the handler finds out what has
--- become of the tasks. Examines one page by run_id and returns it, each run with whether
--- it was woken here; go on after the last run_id until there is none. A run that somebody
--- has locked is being resumed, and is passed over.
+-- The process that would have resumed them may have died; the handler finds out what
+-- has become of the tasks. Examines one page by run_id and returns it, each run with
+-- whether it was woken here; go on after the last run_id until there is none. A run
+-- that somebody has locked is being resumed, and is passed over.
 --
 -- Locks: rows of run, never waiting.   Time: the database clock.
 create or replace function wake_background_runs(

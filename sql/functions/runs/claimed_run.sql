@@ -2,6 +2,8 @@
 --
 -- What start_run has started under this token, also where it read nothing; no row when
 -- the claim is over, among others because start_run found nothing to do and acked it.
+--
+-- Locks: none.   Time: none.
 create or replace function claimed_run(dispatch_id uuid, claim_token uuid)
 returns setof run
 language plpgsql

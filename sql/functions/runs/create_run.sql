@@ -3,7 +3,7 @@
 -- The id of that dispatch is written down with it: should whoever prepares the run die
 -- before enqueueing, recovery enqueues it under that id (reconstruct_dispatches).
 --
--- Time: the database clock.
+-- Locks: the run's id.   Time: the database clock.
 create or replace function create_run(
     thread_id text,
     run_id uuid default null,

@@ -1,4 +1,6 @@
 -- load_run: a run as it stands.
+--
+-- Locks: none.   Time: none.
 create or replace function load_run(run_id uuid)
 returns setof run
 language plpgsql
