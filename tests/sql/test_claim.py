@@ -177,6 +177,21 @@ def test_a_lane_whose_only_ready_dispatch_was_stale_gives_its_next_in_the_same_c
     assert {loaded(conn, d)["status"] for d in stale} == {"superseded"}
 
 
+def test_so_does_one_whose_next_was_left_blocked_by_whatever(
+    conn: Connection, connect: Connect
+) -> None:
+    late = connect(autocommit=False)
+    enqueued(late, thread_id="t")
+    call_one(conn, "interrupt", thread_id="t")
+    late.commit()
+    fresh = enqueued(conn, thread_id="t")
+    conn.execute(
+        "update pgmailbox.dispatch set phase = 'blocked', place = null where dispatch_id = %s",
+        [fresh["dispatch_id"]],
+    )
+    assert ids(claims(conn)) == [fresh["dispatch_id"]]
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 def test_a_stale_dispatch_in_a_queue_that_nobody_serves_holds_up_nothing(
     conn: Connection, connect: Connect, by_name: bool

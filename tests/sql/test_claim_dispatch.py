@@ -28,6 +28,19 @@ def test_time_and_order_are_ignored(conn: Connection) -> None:
     assert held["lease_until"] - held["last_claimed_at"] == timedelta(seconds=30)
 
 
+def test_a_producer_may_enqueue_and_claim_its_own_work_at_once(
+    conn: Connection, connect: Connect
+) -> None:
+    producer = connect(autocommit=False)
+    sent = enqueued(producer, thread_id="t", delay=timedelta(hours=1))
+    (held,) = named(producer, sent)
+    behind = enqueued(producer, thread_id="t")
+    producer.commit()
+    assert claims(conn) == []
+    call_one(conn, "ack", **fence(held))
+    assert ids(claims(conn)) == [behind["dispatch_id"]]
+
+
 def test_a_busy_lane_is_respected(conn: Connection) -> None:
     _, second = (enqueued(conn, thread_id="t") for _ in range(2))
     held = claimed(conn)

@@ -186,3 +186,24 @@ def test_one_that_never_announced_itself_is_known_by_what_it_holds(conn: Connect
 def test_bad_arguments_are_refused(conn: Connection, arguments: dict[str, object]) -> None:
     with refused("PM005"):
         call(conn, "announce_consumer", **arguments)
+
+
+def test_a_consumer_that_does_not_listen_is_alive_while_it_is_seen_and_rung_for_by_nobody(
+    conn: Connection, sleeper: Connection
+) -> None:
+    call(sleeper, "dismiss_consumer", consumer_id="s")
+    mute = {"consumer_id": "mute", "queues": ["default"], "kinds": ["k"], "listening": False}
+    call(conn, "announce_consumer", **mute)
+    call(conn, "await_work", consumer_id="mute", queues=["default"])
+    sent = enqueued(conn, kind="k")
+    assert rung(sleeper, conn) == []
+    assert call_one(conn, "why", dispatch_id=sent["dispatch_id"])["reason"] == "ready"
+    other = enqueued(conn, kind="other")
+    assert call_one(conn, "why", dispatch_id=other["dispatch_id"])["reason"] == "no_handler"
+    found = one(conn, "select * from pgmailbox.consumers")
+    assert (found["consumer_id"], found["backend_pid"], found["waiting"]) == ("mute", None, False)
+    assert call_one(conn, "reclaim_abandoned", grace=timedelta(0))["gone"] == 0
+    set_clock(conn, "2 min")
+    assert rows(conn, "select from pgmailbox.consumers") == []
+    call(conn, "await_work", consumer_id="mute", queues=["default"])
+    assert len(rows(conn, "select from pgmailbox.consumers")) == 1
