@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pgmailbox.lifecycle import Lifecycle
-from pgmailbox.listener import Listener
+from pgmailbox.listener import Herald, Listener
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.store import PATIENCE, Store
@@ -49,9 +49,7 @@ def assembled(  # noqa: PLR0913 - all that a mailbox is made of
         prepare=prepare,
         recovery=Recovery(store, functions),
         worker=worker,
-        listener=_listener(worker, given, listen_dsn, functions, handlers, mailbox)
-        if mailbox.listen
-        else None,
+        listener=_listener(store, worker, given, listen_dsn, functions, handlers, mailbox),
         maintenance=Maintenance(store, functions, mailbox, callback=config.maintenance_callback),
         dismiss=lambda: store.run(functions.dismiss_consumer(mailbox.consumer_id)),
         drain_timeout=mailbox.seconds("drain_timeout"),
@@ -61,13 +59,14 @@ def assembled(  # noqa: PLR0913 - all that a mailbox is made of
 
 
 def _listener(  # noqa: PLR0913, PLR0917 - as above
+    store: Store,
     worker: Worker,
     given: str | AsyncConnectionPool[Any],
     listen_dsn: str | None,
     functions: Functions,
     handlers: Handlers,
     config: MailboxConfig,
-) -> Listener:
+) -> Listener | Herald:
     def hear(message: Mapping[str, Any]) -> None:
         match message:
             case {"event": "work", "queue": str(queue)} if queue in config.queues:
@@ -79,11 +78,18 @@ def _listener(  # noqa: PLR0913, PLR0917 - as above
             case _:
                 pass  # for others, or from a newer version
 
-    def announce() -> Call[None]:
+    def announce(*, listening: bool = True) -> Call[None]:
         return functions.announce_consumer(
-            config.consumer_id, config.queues, handlers.kinds, config.concurrency
+            config.consumer_id,
+            config.queues,
+            handlers.kinds,
+            config.concurrency,
+            listening=listening,
         )
 
+    herald = Herald(store, lambda: announce(listening=False))
+    if not config.listen:
+        return herald
     return Listener(
         lambda: connect_listener(given if listen_dsn is None else listen_dsn, config),
         config.schema,
@@ -93,4 +99,5 @@ def _listener(  # noqa: PLR0913, PLR0917 - as above
         patience=PATIENCE,
         # where a DSN was given for this alone, it is trusted: the pooler may pool sessions
         is_useful=None if listen_dsn else is_direct,
+        instead=herald,
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pgmailbox.config import LifecycleConfig
-    from pgmailbox.listener import Listener
+    from pgmailbox.listener import Herald, Listener
     from pgmailbox.maintenance import Maintenance
     from pgmailbox.recovery import Recovery, RecoveryReport
     from pgmailbox.worker import Worker
@@ -43,7 +43,7 @@ class Lifecycle:
         prepare: Callable[[], Awaitable[None]],
         recovery: Recovery,
         worker: Worker,
-        listener: Listener | None,
+        listener: Listener | Herald,
         maintenance: Maintenance,
         dismiss: Callable[[], Awaitable[None]],
         drain_timeout: float,
@@ -184,8 +184,7 @@ class Lifecycle:
                 return  # whoever started it waits in `ready`, and is told there
             raise
         async with asyncio.TaskGroup() as tasks:
-            if self._listener is not None:
-                tasks.create_task(self._listener.run(), name="pgmailbox-listener")
+            tasks.create_task(self._listener.run(), name="pgmailbox-listener")
             tasks.create_task(self._maintenance.run(), name="pgmailbox-maintenance")
             tasks.create_task(self._work(), name="pgmailbox-worker")
             self._recovered.set_result(report)

@@ -31,8 +31,29 @@ _POOLER: Final = (
     "the DSN leads to a connection pooler, over which notifications do not come; workers poll. Give"
     " listen_dsn, to the server itself (or to a pooler that pools sessions), or set listen=False."
 )
+_HERALD: Final = 20.0
+"""Seconds between two announcements of a consumer that does not listen; they hold for a minute."""
 _PAUSE: Final = 0.5
 """Seconds before the next try, where a session did not last any longer than that."""
+
+
+class Herald:
+    """Says that a consumer lives that does not listen, for `why` and for whoever looks."""
+
+    def __init__(self, store: Store, announce: Callable[[], Call[None]]) -> None:
+        self._store = store
+        self._announce = announce
+
+    async def run(self) -> None:
+        """Say so again and again; an attempt that fails is logged, and the next one comes."""
+        while True:
+            try:
+                await self._store.run(self._announce())
+            except Exception as error:
+                if not is_from_database(error):
+                    raise
+                _log.warning("consumer.not_announced", error=first_line(error))
+            await asyncio.sleep(_HERALD)
 
 
 class Listener:
@@ -48,6 +69,7 @@ class Listener:
         on_connect: Callable[[], None],
         patience: float,
         is_useful: Callable[[AsyncConnection[Any]], Awaitable[bool]] | None,
+        instead: Herald,
     ) -> None:
         self._connect = connect
         self._channel = channel
@@ -56,14 +78,16 @@ class Listener:
         self._on_connect = on_connect
         self._patience = patience
         self._is_useful = is_useful
+        self._instead = instead
 
     async def run(self) -> None:
-        """Listen; a session that breaks is replaced. Ends only where nothing could be heard."""
+        """Listen; a session that breaks is replaced. Where nothing could be heard, only speak."""
         while True:
             connection = await persistently(
                 self._open, log=_log, what="listen", on=is_from_database
             )
             if connection is None:
+                await self._instead.run()
                 return
             since = time.monotonic()
             try:

@@ -155,9 +155,15 @@ class ConsumerFunctions(Schema):
     # --- consumers ----------------------------------------------------------------------
 
     def announce_consumer(
-        self, consumer_id: str, queues: Sequence[str], kinds: Sequence[str], concurrency: int
+        self,
+        consumer_id: str,
+        queues: Sequence[str],
+        kinds: Sequence[str],
+        concurrency: int,
+        *,
+        listening: bool,
     ) -> Call[None]:
-        """Call `announce_consumer`; on the listening session."""
+        """Call `announce_consumer`; on the listening session, if there is one."""
         return self.call(
             "announce_consumer",
             {
@@ -165,6 +171,7 @@ class ConsumerFunctions(Schema):
                 "queues": list(queues),
                 "kinds": list(kinds),
                 "concurrency": concurrency,
+                "listening": listening,
             },
             nothing,
         )

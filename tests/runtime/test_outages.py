@@ -231,7 +231,7 @@ async def test_errors_that_an_operator_has_to_mend_end_no_worker(
     rename = "alter function pgmailbox.{} rename to {}"
     calls = {
         "claim(text, interval, int, text[], text)": "claim",
-        "announce_consumer(text, text[], text[], int)": "announce_consumer",
+        "announce_consumer(text, text[], text[], int, boolean)": "announce_consumer",
         "await_work(text, text[])": "await_work",
         "ack_many(uuid[], uuid[], jsonb[])": "ack_many",
     }

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgmailbox import SyncMailbox
-from tests.runtime.houses import running, until_drained, until_status
+from tests.runtime.houses import running, until, until_drained, until_status
 from tests.runtime.proxy import proxied
 from tests.sessions import one, rows, wait_until_async
 
@@ -40,13 +40,22 @@ async def test_behind_a_pooler_nothing_is_prepared_and_work_is_polled_for(
             async with running(mailbox):
                 await wait_until_async(lambda: "listener.useless" in events(logs))
                 await until_status(mailbox, await mailbox.enqueue({}), "acked")
+                await until(lambda: says(mailbox, "no_handler"))
                 assert await prepared(mailbox) == 0
                 await until_drained(mailbox)
         warned = [entry for entry in logs if entry["event"] == "listener.useless"]
         assert len(warned) == 1
         assert "listen_dsn" in warned[0]["hint"]
         with psycopg.connect(own_server.dsn) as conn:
-            assert rows(conn, "select from pgmailbox.consumer") == [], "nobody passes for alive"
+            assert rows(conn, "select from pgmailbox.consumer") == [], "it has said good-bye"
+
+
+async def says(mailbox: Mailbox, reason: str) -> bool:
+    """Tell whether that is why a dispatch of a strange kind does not run."""
+    [strange] = await mailbox.enqueue_many([{"kind": "strange"}])
+    found = await mailbox.why(strange.dispatch_id)
+    await mailbox.cancel(strange.dispatch_id)
+    return found.reason == reason
 
 
 def events(logs: Any) -> list[str]:  # noqa: ANN401 - what structlog captured

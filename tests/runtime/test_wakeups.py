@@ -70,6 +70,10 @@ async def test_without_listening_it_polls(new_mailbox: NewMailbox, conn: Connect
     async with running(mailbox):
         listening = "select from pg_stat_activity where query ilike 'listen%%'"
         assert rows(conn, listening) == []
+        query = "select consumer_id from pgmailbox.consumers"
+        await wait_until_async(
+            lambda: rows(conn, query) == [{"consumer_id": mailbox.config.consumer_id}]
+        )
         for _ in range(3):
             await asyncio.sleep(0.5)  # idle for longer than its first, short pauses
             assert await pickup(mailbox, await mailbox.enqueue({})) < SOON

@@ -4,7 +4,8 @@
 -- sleeps until it is notified, or until something comes due in any queue (whoever
 -- claims makes ready what is due, wherever it is), which is returned as a wait from
 -- now: null when nothing is scheduled, never negative. It writes only when that says
--- something new, so that an idle fleet does not churn the table.
+-- something new, so that an idle fleet does not churn the table. One that does not
+-- listen is never waiting: nobody could wake it.
 --
 -- Locks: its row of consumer.   Time: the database clock.
 create or replace function await_work(
@@ -27,9 +28,9 @@ declare
     next_due timestamptz;
 begin
     update consumer c
-       set waiting = true, queues = await_work.queues, seen_at = now
+       set waiting = c.backend_pid is not null, queues = await_work.queues, seen_at = now
      where c.consumer_id = await_work.consumer_id
-       and (not c.waiting
+       and (not c.waiting and c.backend_pid is not null
             or c.queues <> await_work.queues
             or c.seen_at < now - interval '10 s');
     select d.available_at into next_due

@@ -1,7 +1,8 @@
 -- live_consumers: who is there to claim.
 --
--- A consumer that announced itself lives while its listening session does. One that
--- never announced itself is known only by what it holds.
+-- A consumer that announced itself lives while its listening session does; one that
+-- does not listen, while it has been seen within the last minute. One that never
+-- announced itself is known only by what it holds.
 --
 -- Locks: none.   Time: the database clock.
 create or replace function live_consumers(
@@ -37,7 +38,9 @@ begin
            greatest(c.seen_at, h.at)
       from consumer c
       full join holding h on h.claimed_by = c.consumer_id
-     where h.held > 0 or is_session(c.backend_pid, c.backend_start);
+     where h.held > 0
+        or is_session(c.backend_pid, c.backend_start)
+        or c.backend_pid is null and c.seen_at > clock() - interval '1 min';
 end
 $$;
 
