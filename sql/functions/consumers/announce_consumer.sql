@@ -44,11 +44,13 @@ begin
            concurrency = excluded.concurrency, backend_pid = excluded.backend_pid,
            backend_start = excluded.backend_start,
            server_since = excluded.server_since,
-           waiting = c.waiting and coalesce(c.backend_pid = excluded.backend_pid, false),
+           waiting = c.waiting
+                     and coalesce(c.backend_pid = excluded.backend_pid, false),
            gone_since = null, seen_at = excluded.seen_at;
 end
 $$;
 
 comment on function announce_consumer(text, text[], text[], int, boolean) is
     'Announce a consumer from its listening session: the queues it serves, the kinds '
-    'it handles (null for any), its concurrency; or from anywhere, if it does not listen.';
+    'it handles (null for any), its concurrency; or from anywhere, if it does '
+    'not listen.';

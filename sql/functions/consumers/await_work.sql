@@ -28,7 +28,8 @@ declare
     next_due timestamptz;
 begin
     update consumer c
-       set waiting = c.backend_pid is not null, queues = await_work.queues, seen_at = now
+       set waiting = c.backend_pid is not null, queues = await_work.queues,
+           seen_at = now
      where c.consumer_id = await_work.consumer_id
        and (not c.waiting and c.backend_pid is not null
             or c.queues <> await_work.queues
