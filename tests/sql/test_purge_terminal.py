@@ -21,7 +21,7 @@ from tests.calls import (
     scalar,
     told,
 )
-from tests.sessions import one, rows, set_clock
+from tests.sessions import one, rows, set_clock, wait_until
 
 if TYPE_CHECKING:
     import psycopg
@@ -163,7 +163,7 @@ def test_gc_is_bounded_and_says_whether_more_is_left(conn: Connection) -> None:
         call_one(conn, "interrupt", thread_id="t")
     set_clock(conn, "2 days")
     young = done(conn)  # so that its slot is not past as a whole
-    passes = []
+    passes: list[Any] = []
     while not passes or passes[-1]["more"]:
         passes.append(call_one(conn, "gc", max_rows=2))
     assert [p["purged_events"] for p in passes] == [2, 2, 1]
@@ -189,7 +189,9 @@ def test_gc_forgets_consumers_that_are_gone(conn: Connection, connect: Connect) 
     gone = connect()
     for session, name in ((gone, "gone"), (conn, "here")):
         call(session, "announce_consumer", consumer_id=name, queues=["default"])
+    pid = gone.info.backend_pid
     gone.close()
+    wait_until(lambda: not rows(conn, "select from pg_stat_activity where pid = %s", [pid]))
     set_clock(conn, "2 days")
     call_one(conn, "gc")
     names = rows(conn, "select consumer_id from pgmailbox.consumer")
