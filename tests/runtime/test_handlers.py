@@ -305,7 +305,8 @@ async def test_dead_letter_gives_up_whatever_attempts_are_left(mailbox: Mailbox)
 
     async with running(mailbox):
         done = await until_status(mailbox, await mailbox.enqueue({}), "dead_letter")
-    assert (done.last_error, done.max_attempts) == ("no such account", 5)
+    assert (done.attempt_count, done.max_attempts) == (1, 5)
+    assert done.last_error == "no such account"
 
 
 # --- limits -------------------------------------------------------------------------------
@@ -323,7 +324,7 @@ async def test_a_handlers_max_attempts_overrides_the_dispatchs(mailbox: Mailbox)
         sent = await mailbox.enqueue({}, max_attempts=10)
         done = await until_status(mailbox, sent, "dead_letter")
     assert attempts == [1, 2]
-    assert done.last_error == "ValueError: no"
+    assert (done.attempt_count, done.last_error) == (2, "ValueError: no")
 
 
 async def test_a_handlers_retry_delay_is_the_first_and_doubles(
