@@ -502,6 +502,19 @@ def test_an_interrupt_does_not_wait_for_an_open_cancel(
     ]
 
 
+def test_what_an_interrupt_could_not_lock_is_superseded_by_the_next_claim(
+    conn: Connection, opened: Connection, impatient: Connection
+) -> None:
+    """Also what waits for a time that is far away."""
+    (later,) = lane(conn, 1, delay=MINUTE)
+    call_one(opened, "cancel", dispatch_id=later["dispatch_id"])
+    assert call_one(impatient, "interrupt", thread_id="t")["superseded_count"] == 0
+    opened.rollback()
+    assert loaded(conn, later)["status"] == "queued"
+    assert claims(conn) == []
+    assert loaded(conn, later)["status"] == "superseded"
+
+
 @ENDINGS
 def test_an_interrupt_does_not_wait_for_an_open_claim_and_tells_its_holder(
     conn: Connection,
