@@ -110,6 +110,11 @@ class Machine(RuleBasedStateMachine):
         self.conn.execute(
             "truncate dispatch, dispatch_history, lane, lane_wake, thread_epoch, queue, event, run"
         )
+        # An example before this one may have turned the ring in what is the future again.
+        self.conn.execute(
+            "update history_ring set is_open = false, opened_at = null, closed_at = null;"
+            "update history_ring set is_open = true, opened_at = '2000-01-01' where slot = 0"
+        )
         for session in (self.conn, self.other):
             set_clock(session, "0")
 
