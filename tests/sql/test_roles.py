@@ -28,6 +28,7 @@ SETTLING = {
     "claim",
     "claim_dispatch",
     "ack",
+    "ack_and_claim",
     "ack_many",
     "nack",
     "nack_many",
