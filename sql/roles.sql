@@ -29,10 +29,11 @@ declare
         repair_message_events, resume_run, wake_background_runs, wake_threads}';
     consuming constant text[] := '{
         ack, ack_and_claim, ack_many, announce_consumer, append_messages, await_work,
-        claim, claim_dispatch, claimed_run, dead_letter, dead_letter_many, dismiss_consumer,
-        extend_lease, extend_leases, finish_run, freeze, guard_claim, nack, nack_many,
-        record_dispatch_start, record_run_result, release, release_many, release_strays,
-        renew_leases, start_run, supersede_claimed, take_commands, wait_run}';
+        claim, claim_dispatch, claimed_run, dead_letter, dead_letter_many,
+        dismiss_consumer, extend_lease, extend_leases, finish_run, freeze, guard_claim,
+        nack, nack_many, record_dispatch_start, record_run_result, release,
+        release_many, release_strays, renew_leases, start_run, supersede_claimed,
+        take_commands, wait_run}';
     operating constant text[] := '{
         cancel, interrupt, pause_queue, pause_thread, remove_message, resume_queue,
         resume_thread, retry_dispatch, set_lane_policy, set_mailbox_limit}';
