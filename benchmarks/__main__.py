@@ -1,69 +1,187 @@
-"""Run the workloads on a PostgreSQL of our own and print medians with their ranges."""
+"""Run the workloads for pgmailbox and its peers, alternating, and print one table."""
 
 from __future__ import annotations
 
-import json
+import datetime
+import os
 import platform
-import statistics
+import shlex
+import subprocess
 import sys
-from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import psycopg
 
-from benchmarks.place import fresh_place
-from benchmarks.workloads import FULL, QUICK, WORKLOADS
-from pgmailbox.embedded import EmbeddedPostgres, find_binaries
+from benchmarks.bench import Laboratory
+from benchmarks.contenders import CONTENDERS, PGMAILBOX
+from benchmarks.install import default_cache, install_all
+from benchmarks.payloads import write_payloads
+from benchmarks.processes import ContenderFailed
+from benchmarks.report import rendered, write
+from benchmarks.results import Results
+from benchmarks.scale import FULL, HUGE_HISTORY, QUICK
+from benchmarks.server import counting_server, find_pgbench, timing_server
+from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads.figures import Figure, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-Figures = dict[tuple[str, str], list[float]]
+    from benchmarks.contenders import Installed
+    from benchmarks.workloads.figures import Workload
+    from pgmailbox.embedded import EmbeddedPostgres
 
-SETTINGS: Final[Mapping[str, str]] = {
-    # durability as delivered; room enough that checkpoints do not fall into a run
-    "shared_buffers": "512MB",
-    "max_wal_size": "4GB",
-    "checkpoint_timeout": "30min",
-}
+_NAMES = [contender.name for contender in CONTENDERS]
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A fraction of the jobs, for a look.")
+@click.option("--quick", is_flag=True, help="A fraction of the jobs, once: for a look.")
+@click.option("--repeat", type=click.IntRange(min=1), help="Rounds (default: 3; quick: 1).")
+@click.option("--only", multiple=True, help="Only workloads whose name contains this; repeatable.")
 @click.option(
-    "--repeat", default=3, show_default=True, help="Runs of each workload; they alternate."
+    "--peer", "peers", multiple=True, type=click.Choice(_NAMES), help="Only these, and pgmailbox."
 )
-@click.option("--only", multiple=True, help="Only workloads whose name contains this.")
 @click.option("--major", type=int, help="PostgreSQL major (default: the newest at hand).")
-@click.option("--json", "as_json", is_flag=True, help="Print every single figure as JSON.")
-def main(
-    *, quick: bool, repeat: int, only: tuple[str, ...], major: int | None, as_json: bool
+@click.option("--huge", is_flag=True, help=f"A history of {HUGE_HISTORY:,}.")
+@click.option(
+    "--payloads",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON documents, one a line, for the runs with large payloads (default: made up).",
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="Where peers are installed.")
+@click.option("--json", "raw", type=click.Path(path_type=Path), help="Keep the raw figures.")
+@click.option("--write", "is_written", is_flag=True, help="Put table and plots into benchmarks/.")
+def main(  # noqa: PLR0913 - a command's options are its parameters
+    *,
+    quick: bool,
+    repeat: int | None,
+    only: tuple[str, ...],
+    peers: tuple[str, ...],
+    major: int | None,
+    huge: bool,
+    payloads: Path | None,
+    cache: Path | None,
+    raw: Path | None,
+    is_written: bool,
 ) -> None:
-    """Measure pgmailbox. Machines differ and are noisy: compare runs, not single figures."""
-    chosen = [name for name in WORKLOADS if not only or any(part in name for part in only)]
-    figures: Figures = defaultdict(list)
-    with EmbeddedPostgres(find_binaries(major), settings=SETTINGS) as server:
-        for round_number in range(1, repeat + 1):
-            for name in chosen:
-                click.echo(f"round {round_number}: {name}", err=True)
-                with fresh_place(server.dsn, "bench") as place:
-                    measured = WORKLOADS[name](place, QUICK if quick else FULL)
-                for unit, figure in measured.items():
-                    figures[name, unit].append(float(figure))
-        about = f"PostgreSQL {server.major}, Python {platform.python_version()}"
-    report(figures, about, as_json=as_json)
+    """Measure pgmailbox beside its peers. Machines differ and are noisy: compare ratios."""
+    chosen = [c for c in CONTENDERS if not peers or c.name in (PGMAILBOX, *peers)]
+    installed, missing = install_all(chosen, cache or default_cache(), _tell)
+    results = Results(_about(major), _command(), [contender.name for contender in installed])
+    results.notes += [f"{name} is left out: {reason}" for name, reason in missing.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        scale = replace(QUICK if quick else FULL, **({"history": HUGE_HISTORY} if huge else {}))
+        settings = Settings(scale, str(payloads or _made_up(folder)), find_pgbench())
+        rounds = repeat or (1 if quick else 3)
+        workloads = [w for w in WORKLOADS if not only or any(part in w.name for part in only)]
+        _Run(results, settings, installed, raw).all(workloads, rounds, major)
+    _derive(results)
+    click.echo(rendered(results))
+    if raw:
+        results.write(raw)
+    if is_written:
+        write(results)
 
 
-def report(figures: Figures, about: str, *, as_json: bool) -> None:
-    """Print the figures."""
-    if as_json:
-        rows = [{"workload": n, "unit": u, "figures": f} for (n, u), f in figures.items()]
-        json.dump({"about": about, "rows": rows}, sys.stdout, indent=2)
+class _Run:
+    """One run of the whole."""
+
+    def __init__(
+        self,
+        results: Results,
+        settings: Settings,
+        contenders: Sequence[Installed],
+        raw: Path | None,
+    ) -> None:
+        self._results = results
+        self._settings = settings
+        self._contenders = contenders
+        self._raw = raw
+
+    def all(self, workloads: Sequence[Workload], rounds: int, major: int | None) -> None:
+        """Run them, first on the server that times, then on the one that counts."""
+        for make, counts in ((timing_server, False), (counting_server, True)):
+            some = [workload for workload in workloads if workload.counts_statements == counts]
+            if some:
+                with make(major) as server:
+                    self._on(server, some, rounds)
+
+    def _on(self, server: EmbeddedPostgres, workloads: Sequence[Workload], rounds: int) -> None:
+        laboratory = Laboratory(server.tcp_dsn)
+        with laboratory.prepared(self._contenders):
+            for number in range(rounds):
+                for workload in workloads:
+                    for contender in self._in_turn(workload, number):
+                        self._one(laboratory, workload, contender, number + 1)
+
+    def _in_turn(self, workload: Workload, number: int) -> Sequence[Installed]:
+        """Let another contender begin in each round."""
+        if workload.of_pgmailbox_only:
+            return [contender for contender in self._contenders if contender.contender.is_pgmailbox]
+        start = number % len(self._contenders)
+        return [*self._contenders[start:], *self._contenders[:start]]
+
+    def _one(
+        self, laboratory: Laboratory, workload: Workload, contender: Installed, number: int
+    ) -> None:
+        began = time.monotonic()
+        try:
+            with laboratory.bench(contender) as bench:
+                figures = workload.measure(bench, self._settings)
+        except (ContenderFailed, TimeoutError, psycopg.Error, subprocess.SubprocessError) as error:
+            said = " ".join(str(error).split())
+            self._results.notes.append(f"{workload.name} of {contender.name} failed: {said}")
+            figures, told = {}, f"failed: {said}"
+        else:
+            self._results.add(contender.name, figures)
+            values = (f"{f.value or 0:,.2f}{' ' if f.verdict else ''}{f.verdict}" for f in figures.values())
+            told = ", ".join(values)
+        if self._raw:
+            self._results.write(self._raw)
+        seconds = time.monotonic() - began
+        _tell(f"round {number}: {workload.name}, {contender.name}: {told} [{seconds:.1f} s]")
+
+
+def _derive(results: Results) -> None:
+    """Add the ratio of the deep queue to the plain drain, round by round."""
+    deep, plain = results.row("first ", "queued (jobs/s)"), results.row("drain, 1 process")
+    if deep is None or plain is None:
         return
-    click.echo(f"\n{about}; median (least to most)\n")
-    for (name, unit), runs in figures.items():
-        middle, least, most = statistics.median(runs), min(runs), max(runs)
-        click.echo(f"{name:<30} {middle:>10,.1f} {unit:<7} ({least:,.1f} to {most:,.1f})")
+    row = deep.replace(" (jobs/s)", " / drain, 1 process")
+    for contender in results.contenders:
+        pairs = zip(results.values(deep, contender), results.values(plain, contender), strict=False)
+        for first, second in pairs:
+            results.add(contender, {row: Figure(first / second)})
+
+
+def _about(major: int | None) -> str:
+    server = timing_server(major).major
+    machine = f"{_cores()} cores, {platform.system()} {platform.machine()}"
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"PostgreSQL {server}, Python {platform.python_version()}, {machine}, {today}."
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+
+
+def _made_up(folder: str) -> Path:
+    path = Path(folder, "payloads.jsonl")
+    write_payloads(path)
+    return path
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
 
 
 if __name__ == "__main__":

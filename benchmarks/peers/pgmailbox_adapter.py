@@ -1,0 +1,88 @@
+"""pgmailbox. Its worker is `pgmailbox worker`, as anybody runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from benchmarks.peers.driver import main
+from pgmailbox import Mailbox, MailboxConfig
+from pgmailbox.migrate import migrate
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from benchmarks.peers.jobs import Job
+    from benchmarks.peers.ledger import Ledger
+
+_CONCURRENCY: Final = 100
+
+
+class PgmailboxAdapter:
+    """Bulk in one call, and so in one transaction: it makes its own chunks."""
+
+    chunk = 1_000_000
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+
+    async def setup(self, dsn: str) -> None:
+        """Migrate."""
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            migrate(connection)
+
+    @asynccontextmanager
+    async def producer(
+        self,
+        dsn: str,
+        connections: int,
+        lanes: int,  # noqa: ARG002 - a lane needs no preparation
+    ) -> AsyncGenerator[Producer]:
+        """Open a mailbox that only enqueues."""
+        config = MailboxConfig(pool_size=connections, listen=False)
+        async with Mailbox(dsn, config=config) as mailbox:
+            yield Producer(mailbox)
+
+    async def work(self, dsn: str, ledger: Ledger, lanes: int) -> None:
+        """Not by this process: see below."""
+        raise NotImplementedError
+
+
+class Producer:
+    """Enqueues by a mailbox."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+
+    async def enqueue(self, connection: int, job: Job) -> None:  # noqa: ARG002 - the pool's choice
+        """Enqueue one."""
+        await self._mailbox.enqueue(job.payload, thread_id=_thread(job), kind="job")
+
+    async def enqueue_many(self, jobs: Sequence[Job]) -> None:
+        """Enqueue them."""
+        await self._mailbox.enqueue_many(
+            {"payload": job.payload, "thread_id": _thread(job), "kind": "job"} for job in jobs
+        )
+
+
+def _thread(job: Job) -> str | None:
+    return f"lane-{job.lane}" if job.lane >= 0 else None
+
+
+def become_worker(argument: dict[str, Any]) -> None:
+    """Turn this process into the worker: `benchmarks.noop` is told the rest by its environment."""
+    os.environ["BENCH_LEDGER"] = argument["ledger"]
+    os.environ["BENCH_RUNS"] = "1" if argument["runs"] else ""
+    command = [sys.executable, "-m", "pgmailbox", "--dsn", argument["dsn"]]
+    command += ["worker", "benchmarks.noop:mailbox", "--concurrency", str(_CONCURRENCY)]
+    os.execv(command[0], command)  # noqa: S606 - our own arguments, and no shell is wanted
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "work":
+        become_worker(json.loads(sys.argv[2]))
+    main(PgmailboxAdapter())

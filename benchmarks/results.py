@@ -1,0 +1,94 @@
+"""What has been measured: figures by row and contender, kept as JSON and read back from it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.workloads.figures import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from benchmarks.workloads.figures import Figures
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that a table is made from."""
+
+    about: str
+    """Machine, versions, date."""
+    command: str
+    """What made it."""
+    contenders: list[str]
+    notes: list[str] = field(default_factory=list)
+    """Who was left out, and what failed."""
+    rows: defaultdict[str, defaultdict[str, list[Figure]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+
+    def add(self, contender: str, figures: Figures) -> None:
+        """Note the figures of one run."""
+        for row, figure in figures.items():
+            self.rows[row][contender].append(figure)
+
+    def row(self, beginning: str, ending: str = "") -> str | None:
+        """Return the title of the row that so begins and ends."""
+        found = (row for row in self.rows if row.startswith(beginning) and row.endswith(ending))
+        return next(found, None)
+
+    def values(self, row: str | None, contender: str) -> list[float]:
+        """Return every figure that the contender has in the row."""
+        if row is None or row not in self.rows:
+            return []
+        figures = self.rows[row].get(contender, ())
+        return [figure.value for figure in figures if figure.value is not None]
+
+    def median(self, row: str | None, contender: str) -> float | None:
+        """Return the median of them."""
+        values = self.values(row, contender)
+        return statistics.median(values) if values else None
+
+    def verdicts(self, row: str, contender: str) -> list[str]:
+        """Return the verdicts of its runs, each once."""
+        figures = self.rows[row].get(contender, ())
+        return sorted({figure.verdict for figure in figures if figure.verdict})
+
+    def typical(self, row: str, contender: str) -> Figure | None:
+        """Return the run in the middle, of those that have a series."""
+        figures = [f for f in self.rows[row].get(contender, ()) if f.series and f.value is not None]
+        ranked = sorted(figures, key=lambda figure: figure.value or 0.0)
+        return ranked[len(ranked) // 2] if ranked else None
+
+    # --- kept ---
+
+    def write(self, path: Path) -> None:
+        """Keep everything."""
+        rows = [
+            {"row": row, "contender": contender, "figures": [asdict(figure) for figure in figures]}
+            for row, by_contender in self.rows.items()
+            for contender, figures in by_contender.items()
+        ]
+        kept = {
+            "about": self.about,
+            "command": self.command,
+            "contenders": self.contenders,
+            "notes": self.notes,
+            "rows": rows,
+        }
+        path.write_text(json.dumps(kept, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read back what was kept."""
+        kept: dict[str, Any] = json.loads(path.read_text())
+        results = cls(kept["about"], kept["command"], kept["contenders"], kept["notes"])
+        for row in kept["rows"]:
+            figures: Iterable[dict[str, Any]] = row["figures"]
+            results.rows[row["row"]][row["contender"]] = [Figure(**figure) for figure in figures]
+        return results

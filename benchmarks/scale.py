@@ -1,0 +1,78 @@
+"""How much of each: the quick scale is for a look, the full one for figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Numbers of jobs, and seconds."""
+
+    singles: int
+    bulk: int
+    drain: int
+    large: int
+    """Drained with 8 KB each."""
+    cap: float
+    """Most seconds of a drain; what has been done by then gives the rate."""
+    pickups: int
+    lanes: int
+    per_lane: int
+    per_lane_singly: int
+    hot: int
+    deep: int
+    deep_cap: float
+    snapshot: int
+    """Seconds for which it is held; the first and the last sixth are compared."""
+    history: int
+    cost: int
+    cost_singly: int
+    idle: float
+    """Seconds over which the queries of an idle fleet are counted."""
+    pgbench: int
+    """Seconds of each pgbench run."""
+
+
+QUICK: Final = Scale(
+    singles=500,
+    bulk=10_000,
+    drain=4_000,
+    large=500,
+    cap=3,
+    pickups=40,
+    lanes=200,
+    per_lane=10,
+    per_lane_singly=3,
+    hot=500,
+    deep=20_000,
+    deep_cap=3,
+    snapshot=6,
+    history=50_000,
+    cost=2_000,
+    cost_singly=200,
+    idle=3,
+    pgbench=2,
+)
+FULL: Final = Scale(
+    singles=5_000,
+    bulk=100_000,
+    drain=50_000,
+    large=10_000,
+    cap=60,
+    pickups=300,
+    lanes=1_000,
+    per_lane=50,
+    per_lane_singly=20,
+    hot=20_000,
+    deep=1_000_000,
+    deep_cap=20,
+    snapshot=90,
+    history=1_000_000,
+    cost=20_000,
+    cost_singly=2_000,
+    idle=30,
+    pgbench=10,
+)
+HUGE_HISTORY: Final = 10_000_000
