@@ -38,10 +38,22 @@
 --   READ) can run into it; its claim then fails, with 23505 or 40001, and may be tried
 --   again.
 --
--- It goes on until it has what it wants, or a round adds nothing to what it has, or the
--- index is at its end: what one round reads is bounded, the answer "empty" is not
--- subject to that bound. One call takes at most 1,000, because each lane takes an entry
--- in the server's lock table.
+-- It goes on until it has what it wants, or a long round adds nothing to what it has,
+-- or the index is at its end: what a round reads is bounded, "empty" is not subject to
+-- that bound. Rows that others change between the two looks are passed over, and where
+-- that leaves it with nothing it looks once more from the front. One call takes at most
+-- 1,000, because each lane takes an entry in the server's lock table.
+--
+-- UNDER AN OLD SNAPSHOT
+--   While any transaction in the database holds an old snapshot, the entries of what
+--   was claimed since cannot be removed from the index, and each walk from the front
+--   reads all of them. A claim that has had to read thousands of dead entries remembers
+--   in its session how far it came (the setting <schema>.front), and for a while the
+--   next ones begin there. Whatever becomes ready takes a fresh place at the end of its
+--   priority, so that only what was committed late, or given back by a claim that was
+--   rolled back, can lie behind; it waits for the next walk from the front, which comes
+--   when the time is up (about a hundred times what such a walk takes) or nothing is
+--   found ahead.
 --
 -- Locks: lane locks (advisory, tried), dispatch rows (skip locked). Waits for nothing.
 -- Time: the database clock.
@@ -67,7 +79,7 @@ as $$
 #variable_conflict use_column
 declare
     wanted int := least(claim.max_dispatches, 1000);
-    walk_size int := least(2 * wanted + 8, 2000);
+    walk_size int := wanted + 8;
     seen record;
     open_queues text[];
     overdue boolean := false;
@@ -75,8 +87,14 @@ declare
     taken int;
     superseded int;
     found_any boolean := false;
-    after_priority smallint := -1;
+    looks_again boolean := false;
+    after_priority int := -1;
     after_place bigint := 0;
+    -- see UNDER AN OLD SNAPSHOT
+    front record;
+    passed uuid[];
+    rows_read int := 0;
+    entries_read bigint;
 begin
     if not coalesce(
         length(claim.consumer_id) between 1 and 512
@@ -125,108 +143,119 @@ begin
             return query
             select *
               from take_heads(
-                       array[null::uuid], array[claim.thread_id], open_queues,
-                       claim.consumer_id, claim.lease, 1, overdue);
+                       array[null::tid], array[null::uuid], array[claim.thread_id],
+                       open_queues, claim.consumer_id, claim.lease, 1, overdue);
             found_any := found;
         end if;
     end if;
 
+    select f.* into front from remembered_front(open_queues) f;
+    entries_read := pg_stat_get_xact_tuples_returned('dispatch_ready_idx'::regclass);
     while claim.thread_id is null loop
         with walk as materialized (
-            select d.dispatch_id, d.thread_id, d.dispatch_epoch, d.priority, d.place
-              from unnest(open_queues) q (queue)
-             cross join lateral (
-                 select r.dispatch_id, r.thread_id, r.dispatch_epoch, r.priority,
-                        r.place
-                   from dispatch r
-                  where r.phase = 'ready'
-                    and r.queue = q.queue
-                    and (r.priority, r.place) > (after_priority, after_place)
-                  order by r.priority, r.place
-                  limit walk_size
-             ) d
-             order by d.priority, d.place
-             limit walk_size
-        ), judged as materialized (
-            select w.*,
-                   row_number() over (
-                       partition by w.thread_id, w.is_stale
-                           order by w.priority, w.place) as nth,
-                   row_number() over (order by w.priority, w.place) as pos
-              from (select w.*,
-                           coalesce(w.dispatch_epoch < (
-                               select e.dispatch_epoch
-                                 from thread_epoch e
-                                where e.thread_id = w.thread_id), false) as is_stale
-                      from walk w) w
-             order by pos
+            select r.*, row_number() over () as pos,
+                   case
+                       when r.thread_id is null then false
+                       when not (select exists (select from thread_epoch)) then false
+                       else r.dispatch_epoch < (
+                           select e.dispatch_epoch
+                             from thread_epoch e
+                            where e.thread_id = r.thread_id)
+                   end is true as is_stale
+              from (
+                  select f.*
+                    from unnest(open_queues) q (queue)
+                   cross join unnest(
+                       front.priorities, front.places, front.ends, front.floors
+                   ) r (priority, place, ending, floor)
+                   cross join lateral (
+                       select d.ctid as tid, d.dispatch_id, d.thread_id,
+                              d.dispatch_epoch, d.priority, d.place
+                         from dispatch d
+                        where d.phase = 'ready'
+                          and d.queue = q.queue
+                          and (d.priority, d.place) > (
+                                  case
+                                      when (r.priority, r.place)
+                                           < (after_priority, after_place)
+                                      then after_priority
+                                      else r.priority
+                                  end,
+                                  case
+                                      when (r.priority, r.place)
+                                           < (after_priority, after_place)
+                                      then after_place
+                                      else r.place
+                                  end)
+                          and d.priority < r.ending
+                          and d.place > r.floor
+                        order by d.priority, d.place
+                        limit walk_size
+                   ) f
+                   order by f.priority, f.place
+                   limit walk_size
+              ) r
         ), chosen as materialized (
             -- `case` and the scalar subqueries keep the lock for last, and the planner
             -- from hashing all claimed dispatches
-            select j.dispatch_id, j.thread_id, j.pos
-              from judged j
+            select w.tid, w.dispatch_id, w.thread_id, w.pos
+              from walk w
              where case
-                       when j.thread_id is null then true
-                       when j.nth > 1 or j.is_stale then false
+                       when w.thread_id is null then true
+                       when w.is_stale then false
                        when (select true
                                from dispatch c
-                              where c.thread_id = j.thread_id and c.status = 'claimed'
+                              where c.thread_id = w.thread_id and c.status = 'claimed'
                               limit 1) then false
-                       when (select true
-                               from lane l
-                              where l.thread_id = j.thread_id
-                                and (l.paused_at is not null or l.halted_at is not null)
-                              limit 1) then false
-                       else lane_lock(j.thread_id)
+                       when (select exists (select from lane))
+                            and (select true
+                                   from lane l
+                                  where l.thread_id = w.thread_id
+                                    and (l.paused_at is not null
+                                         or l.halted_at is not null)) then false
+                       else lane_lock(w.thread_id)
                    end
              limit wanted
-        ), candidate as materialized (
-            -- without a lane, the rest of the walk makes up for what others take first
-            select c.* from chosen c
-            union all
-            select j.dispatch_id, null, j.pos
-              from judged j
-             where j.thread_id is null and j.pos > (select max(c.pos) from chosen c)
         )
-        select (select array_agg(c.dispatch_id order by c.pos)
-                  from candidate c) as ids,
-               (select array_agg(c.thread_id order by c.pos)
-                  from candidate c) as threads,
-               (select array_agg(c.dispatch_id)
-                  from chosen c
-                 where c.thread_id is not null) as led_by,
-               count(*) as rows,
-               array_agg(j.dispatch_id)
-                   filter (where j.thread_id is not null
-                             and not j.is_stale
-                             and (f.judged_to is null or j.pos < f.judged_to)
-                             and j.pos <> all (coalesce(f.chosen, '{}'))) as passed_ids,
-               array_agg(j.dispatch_id) filter (where j.is_stale) as stale_ids,
-               array_agg(distinct j.thread_id)
-                   filter (where j.is_stale) as stale_threads,
-               bool_or(f.judged_to is not null) as is_cut_short,
-               (array_agg(j.priority order by j.pos desc)
-                   filter (where j.pos <= coalesce(f.judged_to, j.pos)))[1]
-                   as last_priority,
-               (array_agg(j.place order by j.pos desc)
-                   filter (where j.pos <= coalesce(f.judged_to, j.pos)))[1]
-                   as last_place
+        select c.*, f.*, w.rows, w.passed_ids, w.stale_ids, w.stale_threads
           into walked
-          from judged j
-         cross join (
+          from (
+              select array_agg(c.tid) as tids, array_agg(c.dispatch_id) as ids,
+                     array_agg(c.thread_id) as threads,
+                     array_agg(c.dispatch_id) filter (where c.thread_id is not null)
+                         as led_by
+                from chosen c
+          ) c
+         cross join lateral (
+             select count(*) as rows,
+                    array_agg(w.dispatch_id) filter (
+                        where w.thread_id is not null
+                          and not w.is_stale
+                          and (cardinality(c.ids) is distinct from wanted
+                               or w.pos < (select max(h.pos) from chosen h))
+                          and w.pos not in (select h.pos from chosen h)) as passed_ids,
+                    array_agg(w.dispatch_id) filter (where w.is_stale) as stale_ids,
+                    array_agg(distinct w.thread_id)
+                        filter (where w.is_stale) as stale_threads
+               from walk w
+         ) w
+          left join lateral (
              -- what stands behind the last that was wanted has not been looked at
-             select array_agg(c.pos) as chosen,
-                    case when count(*) = wanted then max(c.pos) end as judged_to
-               from chosen c
-         ) f;
-
+             select f.priority as last_priority, f.place as last_place,
+                    f.pos < w.rows as is_cut_short
+               from walk f
+              where cardinality(c.ids) is distinct from wanted
+                 or f.pos = (select max(h.pos) from chosen h)
+              order by f.pos desc
+              limit 1
+         ) f on true;
         taken := 0;
         if walked.ids is not null then
             return query
             select *
               from take_heads(
-                       walked.ids, walked.threads, open_queues, claim.consumer_id,
-                       claim.lease, wanted, overdue);
+                       walked.tids, walked.ids, walked.threads, open_queues,
+                       claim.consumer_id, claim.lease, wanted, overdue);
             get diagnostics taken = row_count;
             wanted := wanted - taken;
             found_any := found_any or taken > 0;
@@ -244,24 +273,42 @@ begin
         end if;
         if walked.passed_ids is not null then
             perform park(walked.passed_ids, open_queues);
+            passed := passed || walked.passed_ids;
         end if;
+        rows_read := rows_read + walked.rows;
 
         if wanted = 0 then
             exit;
         elsif superseded > 0 then
             after_priority := -1;
             after_place := 0;
-        elsif found_any and taken = 0
-              or walked.rows < walk_size and walked.is_cut_short is not true
-        then
+        elsif found_any and taken = 0 and walk_size > 500 then
             exit;
-        else
+        elsif walked.rows = walk_size or walked.is_cut_short then
             after_priority := walked.last_priority;
             after_place := walked.last_place;
             walk_size := least(2 * walk_size, 2000);
+        elsif found_any then
+            exit;
+        elsif front.is_remembered or walked.led_by is not null and not looks_again then
+            looks_again := not front.is_remembered;
+            select f.* into front from remembered_front(null) f;
+            after_priority := -1;
+            after_place := 0;
+        else
+            exit;
         end if;
     end loop;
 
+    if claim.thread_id is null then
+        entries_read := pg_stat_get_xact_tuples_returned('dispatch_ready_idx'::regclass)
+                        - entries_read;
+        if front.is_remembered or entries_read > rows_read + 5000 then
+            perform remember_front(
+                open_queues, walked.last_priority, walked.last_place, passed,
+                case when not front.is_remembered then entries_read end);
+        end if;
+    end if;
     if found_any then
         update consumer c
            set waiting = false

@@ -78,13 +78,14 @@ begin
                       array_position(retire.dispatch_ids, d.dispatch_id)] as error,
                   retire.responses[
                       array_position(retire.dispatch_ids, d.dispatch_id)] as response,
-                  coalesce(
-                      d.dispatch_epoch < (
+                  case
+                      when d.thread_id is null then false
+                      when not (select exists (select from thread_epoch)) then false
+                      else d.dispatch_epoch < (
                           select e.dispatch_epoch
                             from thread_epoch e
-                           where e.thread_id = d.thread_id),
-                      false
-                  ) as stale
+                           where e.thread_id = d.thread_id)
+                  end is true as stale
     ), kept as (
         insert into dispatch_history (
             dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
@@ -142,7 +143,9 @@ begin
     select array_agg(k.dispatch_id) filter (where k.status = retire.outcome) as ids,
            array_agg(k.thread_id) filter (where k.thread_id is not null) as threads,
            array_agg(distinct k.queue::text)
-               filter (where retire.claim_tokens is not null and not retire.abandoned)
+               filter (where k.thread_id is not null
+                             and retire.claim_tokens is not null
+                             and not retire.abandoned)
                as served,
            array_agg(k.dispatch_id)
                filter (where k.run_open and k.status <> 'acked') as open_ids,

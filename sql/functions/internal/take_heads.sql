@@ -20,6 +20,7 @@
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function take_heads(
+    tids tid[],
     dispatch_ids uuid[],
     thread_ids text[],
     queues text[],
@@ -45,82 +46,91 @@ declare
 begin
     return query
     with pick as materialized (
-        select d.dispatch_id
-          from unnest(take_heads.dispatch_ids, take_heads.thread_ids)
-               c (dispatch_id, thread_id)
+        select d.tid
+          from unnest(
+                   take_heads.tids, take_heads.dispatch_ids, take_heads.thread_ids
+               ) c (tid, dispatch_id, thread_id)
          cross join lateral (
-             select (select e.dispatch_epoch
-                       from thread_epoch e
-                      where e.thread_id = c.thread_id) as epoch,
-                    (select l.policy in ('strict', 'halt')
-                       from lane l
-                      where l.thread_id = c.thread_id) as is_strict,
-                    (select l.paused_at is not null or l.halted_at is not null
-                       from lane l
-                      where l.thread_id = c.thread_id) as is_closed
-             offset 0
-         ) lane
-         cross join lateral (
-             select c.dispatch_id where c.thread_id is null
+             select c.tid, c.dispatch_id where c.thread_id is null
              union all
-             select front.dispatch_id
+             select front.tid, front.dispatch_id
                from (
-                   (select r.dispatch_id, r.priority, r.seq, r.queue, true as is_due
-                      from dispatch r
-                     where r.thread_id = c.thread_id
-                       and r.phase in ('ready', 'blocked')
-                       and r.dispatch_epoch >= coalesce(lane.epoch, 0)
-                     order by r.priority, r.seq
-                     limit 1)
-                   union all
-                   (select s.dispatch_id, s.priority, s.seq, s.queue,
-                           s.available_at <= now
-                      from dispatch s
-                     where s.thread_id = c.thread_id
-                       and s.phase = 'scheduled'
-                       and s.dispatch_epoch >= coalesce(lane.epoch, 0)
-                       and (lane.is_strict or take_heads.overdue)
-                       and (lane.is_strict or s.available_at <= now)
-                     order by s.priority, s.seq
-                     limit 1)
-                    order by priority, seq
-                    limit 1
-               ) front
-              where front.is_due
+                   select case
+                              when (select exists (select from thread_epoch))
+                              then (select e.dispatch_epoch
+                                      from thread_epoch e
+                                     where e.thread_id = c.thread_id)
+                          end as epoch,
+                          case
+                              when (select exists (select from lane))
+                              then (select array[
+                                               l.policy <> 'skip',
+                                               l.paused_at is not null
+                                               or l.halted_at is not null]
+                                      from lane l
+                                     where l.thread_id = c.thread_id)
+                          end as is_strict_or_closed
+                   offset 0
+               ) lane
+              cross join lateral (
+                  (select r.ctid as tid, r.dispatch_id, r.priority, r.seq, r.queue,
+                          true as is_due
+                     from dispatch r
+                    where r.thread_id = c.thread_id
+                      and r.phase in ('ready', 'blocked')
+                      and r.dispatch_epoch >= coalesce(lane.epoch, 0)
+                    order by r.priority, r.seq
+                    limit 1)
+                  union all
+                  (select s.ctid, s.dispatch_id, s.priority, s.seq, s.queue,
+                          s.available_at <= now
+                     from dispatch s
+                    where s.thread_id = c.thread_id
+                      and s.phase = 'scheduled'
+                      and s.dispatch_epoch >= coalesce(lane.epoch, 0)
+                      and (lane.is_strict_or_closed[1] or take_heads.overdue)
+                      and (lane.is_strict_or_closed[1] or s.available_at <= now)
+                    order by s.priority, s.seq
+                    limit 1)
+                   order by priority, seq
+                   limit 1
+              ) front
+              where c.thread_id is not null
+                and lane.is_strict_or_closed[2] is not true
+                and front.is_due
                 and front.queue = any (take_heads.queues)
-                and lane.is_closed is not true
                 and (select true
                        from dispatch h
                       where h.thread_id = c.thread_id and h.status = 'claimed'
                       limit 1) is null
          ) head
          cross join lateral (
-             select t.dispatch_id
+             select t.ctid as tid
                from dispatch t
-              where t.dispatch_id = head.dispatch_id
+              where t.ctid = head.tid
+                and (t.dispatch_id = head.dispatch_id) is true
                 and (t.phase in ('ready', 'blocked')
                      or t.phase = 'scheduled' and t.available_at <= now)
               limit 1
                 for update skip locked
          ) d
          limit take_heads.max_dispatches
-    ), taken as (
-        update dispatch d
-           set status = 'claimed', phase = null,
-               place = coalesce(d.place, nextval('event_id_seq')),
-               claim_token = gen_random_uuid(), claimed_by = take_heads.consumer_id,
-               lease_until = now + take_heads.lease,
-               last_claimed_by = take_heads.consumer_id, last_claimed_at = now,
-               claimed_event_id = nextval('event_id_seq'), updated_at = now
-         where d.dispatch_id = any (array(select p.dispatch_id from pick p))
-        returning d.*
     )
-    select * from taken order by priority, place, seq;
+    update dispatch d
+       set status = 'claimed', phase = null,
+           place = coalesce(d.place, nextval('event_id_seq')),
+           claim_token = gen_random_uuid(), claimed_by = take_heads.consumer_id,
+           lease_until = now + take_heads.lease,
+           last_claimed_by = take_heads.consumer_id, last_claimed_at = now,
+           claimed_event_id = nextval('event_id_seq'), updated_at = now
+      from pick p
+     where d.ctid = p.tid
+    returning d.*;
 end
 $$;
 
 comment on function take_heads(
-    uuid[], text[], text[], text, interval, int, boolean
+    tid[], uuid[], text[], text[], text, interval, int, boolean
 ) is
     'Internal: claim the heads of these locked lanes, and these dispatches without a '
     'lane.';

@@ -40,36 +40,34 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    followed text[];
     owed text[];
     unserved text[];
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         owed := wake_lanes.thread_ids;
-    elsif exists (
-        select
-          from unnest(wake_lanes.thread_ids) t (thread_id)
-         cross join lateral (
-             select true
-               from dispatch d
-              where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
-              limit 1) waits
-    ) then
-        with free as materialized (
-            select t.thread_id
-              from (select distinct u.thread_id
-                      from unnest(wake_lanes.thread_ids) u (thread_id)
-                     order by u.thread_id) t
+    else
+        followed := array(
+            select distinct t.thread_id
+              from unnest(wake_lanes.thread_ids) t (thread_id)
              where (select true
-                      from dispatch c
-                     where c.thread_id = t.thread_id and c.status = 'claimed'
-                     limit 1) is null
-        ), head as materialized (
+                      from dispatch d
+                     where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
+                     limit 1)
+             order by t.thread_id);
+    end if;
+    if followed <> '{}' then
+        with head as materialized (
             select f.thread_id, h.dispatch_id, h.phase,
-                   h.dispatch_epoch < coalesce((
-                       select e.dispatch_epoch
-                         from thread_epoch e
-                        where e.thread_id = f.thread_id), 0) as is_stale
-              from free f
+                   case
+                       when h.dispatch_id is null then null
+                       when not (select exists (select from thread_epoch)) then false
+                       else h.dispatch_epoch < coalesce((
+                           select e.dispatch_epoch
+                             from thread_epoch e
+                            where e.thread_id = f.thread_id), 0)
+                   end as is_stale
+              from unnest(followed) f (thread_id)
               left join lateral (
                   select d.dispatch_id, d.phase, d.dispatch_epoch
                     from dispatch d
@@ -78,6 +76,10 @@ begin
                    limit 1
                      for update skip locked
               ) h on true
+             where (select true
+                      from dispatch c
+                     where c.thread_id = f.thread_id and c.status = 'claimed'
+                     limit 1) is null
         ), woken as (
             update dispatch d
                set phase = 'ready', place = nextval('event_id_seq')
