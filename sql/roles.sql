@@ -20,9 +20,9 @@ declare
         pending_queue_revision, queued_thread_ids,
         timeline, why, work_left, clock}';
     producing constant text[] := '{
-        cancel, create_run, deliver, enqueue, enqueue_many, interrupt, reorder_pending,
-        retract_pending, send_command, submit, submit_background, submit_live,
-        update_pending, withdraw_command}';
+        cancel, create_run, deliver, enqueue, enqueue_batch, enqueue_many, interrupt,
+        reorder_pending, retract_pending, send_command, submit, submit_background,
+        submit_live, update_pending, withdraw_command}';
     maintaining constant text[] := '{
         gc, next_lease_expiry, orphans_among, purge_terminal, reclaim_abandoned,
         reclaim_expired_leases, reconcile_terminal_dispatches, reconstruct_dispatches,

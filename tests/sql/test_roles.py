@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 RANKS = ["producer", "consumer", "operator", "observer"]
-PRODUCING = {"enqueue", "enqueue_many", "cancel", "interrupt"}
+PRODUCING = {"enqueue", "enqueue_batch", "enqueue_many", "cancel", "interrupt"}
 SETTLING = {
     "claim",
     "claim_dispatch",

@@ -38,12 +38,10 @@ begin
     if list_dispatches.thread_id is null then
         return query
         with held as materialized (
-            -- few, and sought by their leases: in the order of ids all are in the way
+            -- few, and sought by their leases alone: by their ids all are in the way
             select d.dispatch_id
               from dispatch d
-             where 'claimed' = any (wanted)
-               and d.lease_until is not null
-               and d.dispatch_id > last_id
+             where 'claimed' = any (wanted) and d.lease_until is not null
         )
         select m.*
           from (
@@ -57,6 +55,7 @@ begin
                 where d.dispatch_id = any (array(
                           select h.dispatch_id
                             from held h
+                           where h.dispatch_id > last_id
                            order by h.dispatch_id
                            limit list_dispatches.page_size)))
               union all
