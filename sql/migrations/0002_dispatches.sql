@@ -92,9 +92,10 @@ create table dispatch (
         run_status in ('running', 'waiting', 'done')
     )
 ) with (
-    -- Room for the claim's new version on the same page. Vacuum by count, not by share:
+    -- Room for the new version of every row on its own page: an update that finds room
+    -- there logs only what changed. Vacuum by count, not by share:
     -- the table is small and hot.
-    fillfactor = 70,
+    fillfactor = 45,
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0.2,

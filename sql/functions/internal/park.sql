@@ -43,7 +43,7 @@ begin
         select distinct d.thread_id
           from dispatch d
          where d.dispatch_id = any (park.dispatch_ids)
-           and d.phase = 'ready'
+           and (d.phase = 'ready') is true
            and d.thread_id is not null
     ), held as materialized (
         select t.thread_id
@@ -120,7 +120,7 @@ begin
         select d.dispatch_id
           from dispatch d
          where d.dispatch_id = any (park.dispatch_ids)
-           and d.phase = 'ready'
+           and (d.phase = 'ready') is true
            and (d.thread_id = any (array(select held.thread_id from held))
              or d.thread_id = any (array(select closed.thread_id from closed))
              or (select a.dispatch_id <> d.dispatch_id

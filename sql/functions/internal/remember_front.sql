@@ -35,7 +35,8 @@ begin
       from (
           (select d.priority, d.place - 1 as place
              from dispatch d
-            where d.dispatch_id = any (remember_front.passed) and d.phase = 'ready'
+            where d.dispatch_id = any (remember_front.passed)
+              and (d.phase = 'ready') is true  -- not to be led to the ready index
             order by d.priority, d.place
             limit 1)
           union all

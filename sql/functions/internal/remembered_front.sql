@@ -39,6 +39,7 @@ begin
     if kept -> 'queues' is distinct from to_jsonb(remembered_front.queues)
        or clock() >= (kept ->> 'until')::timestamptz
     then
+        perform set_config(current_schema() || '.front', '', false);
         return;
     end if;
 
