@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import nullcontext
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psycopg
@@ -17,9 +17,9 @@ from pgmailbox.errors import LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import completed
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
-from pgmailbox.requests import CHUNK, as_requests, chunked
+from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema_async
-from pgmailbox.store import EnqueueRequest, Functions, Store
+from pgmailbox.store import EnqueueRequest, Functions, Store, run_all
 from pgmailbox.store.connections import connect, described, new_pool
 from pgmailbox.worker import Handlers
 
@@ -253,25 +253,27 @@ class Mailbox(Conversations):
         Items are mappings with the arguments of `enqueue` as keys, or `EnqueueRequest`. Raises as
         `enqueue`; the message names the item.
         """
-        requests = as_requests(items, max_attempts=self.config.max_attempts)
-        calls = [
-            self._functions.enqueue_many(chunk, first=1 + number * CHUNK)
-            for number, chunk in enumerate(chunked(requests))
-        ]
-        if len(calls) == 1:
-            return await self._run(calls[0], connection)
+        calls = bulk_calls(self._functions, items, max_attempts=self.config.max_attempts)
+        made = list(islice(calls, 2))
+        if len(made) == 1:
+            return await self._run(made[0], connection)
         if connection is not None:
-            return await self._run_all(calls, connection)
+            return await self._run_all(chain(made, calls), connection)
         await self._opened()
         async with self._made_pool().connection() as own:
-            return await self._run_all(calls, own)
+            return await self._run_all(chain(made, calls), own)
 
     async def _run_all(
-        self, calls: Sequence[Call[list[T]]], connection: AsyncConnection[Any]
+        self, calls: Iterable[Call[list[T]]], connection: AsyncConnection[Any]
     ) -> list[T]:
-        """Run them all or none; a caller's transaction that is open or implied stays open."""
-        async with connection.transaction() if connection.autocommit else nullcontext():
-            return [row for call in calls for row in await self._run(call, connection)]
+        """Run them all or none; a caller's transaction that is implied stays open.
+
+        It could be committed after a refusal of our own: all calls are made before one is sent.
+        """
+        if not connection.autocommit:
+            return await run_all(list(calls), connection)
+        async with connection.transaction():
+            return await run_all(calls, connection)
 
     async def cancel(
         self, dispatch_id: UUID, *, connection: AsyncConnection[Any] | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, make_dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -66,6 +66,19 @@ class Dispatch:
 
 
 DISPATCH_COLUMNS: Final = tuple(field.name for field in fields(Dispatch))
+
+_Draft: Final = make_dataclass("_Draft", DISPATCH_COLUMNS, slots=True, eq=False)
+
+
+def dispatch_of(*columns: Any) -> Dispatch:  # noqa: ANN401 - the fields, in their order
+    """Return `Dispatch(*columns)` at a third of its cost.
+
+    A frozen dataclass sets each of its fields by a call. The same slots are filled here under a
+    class that is not frozen.
+    """
+    draft: Any = _Draft(*columns)
+    draft.__class__ = Dispatch
+    return cast("Dispatch", draft)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,34 @@
-"""What callers hand in to be enqueued, checked and brought into one form."""
+"""What callers hand in to be enqueued, cut into statements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
-
-from pgmailbox.errors import InvalidArgument
-from pgmailbox.store import EnqueueRequest
+from dataclasses import replace
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pgmailbox.models import Dispatch
+    from pgmailbox.store import Call, EnqueueRequest, Functions
+
 T = TypeVar("T")
 
-_KEYS: Final = frozenset(field.name for field in fields(EnqueueRequest))
-CHUNK: Final = 2000
-"""Dispatches of one `enqueue_many` statement. Larger batches are sent as several statements of one
-transaction: the time per dispatch no longer falls, and memory on both sides stays bounded."""
+CHUNK: Final = 1000
+"""Dispatches of one statement. Larger batches are sent as several statements of one transaction:
+the time per dispatch no longer falls, the server is at work on one while the next is made, which
+the socket has room for, and memory on both sides stays bounded."""
 
 
-def as_requests(items: Iterable[object], *, max_attempts: int) -> Iterator[EnqueueRequest]:
-    """Bring requests and mappings into one form; ``max_attempts`` is for those that give none.
+def bulk_calls(
+    functions: Functions, items: Iterable[object], *, max_attempts: int
+) -> Iterator[Call[list[Dispatch]]]:
+    """Make the calls that enqueue the items, each when it is asked for.
 
     Raises `InvalidArgument` (PM005) that names the item, from 1, and what is wrong with it.
     """
-    for number, item in enumerate(items, start=1):
-        if isinstance(item, EnqueueRequest):
-            yield with_attempts(item, max_attempts)
-        elif isinstance(item, Mapping):
-            yield _from_mapping(number, cast("Mapping[str, Any]", item), max_attempts)
-        else:
-            raise InvalidArgument(
-                f"item {number} is neither a mapping nor an EnqueueRequest",
-                detail=f"it is {type(item).__name__}",
-                hint="Write {'payload': {...}, 'thread_id': ...}, with the arguments of enqueue.",
-            )
+    for first, chunk in zip(count(1, CHUNK), chunked(items), strict=False):
+        yield functions.enqueue_many(chunk, first=first, max_attempts=max_attempts)
 
 
 def with_attempts(request: EnqueueRequest, max_attempts: int) -> EnqueueRequest:
@@ -51,14 +43,3 @@ def chunked(items: Iterable[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _from_mapping(number: int, item: Mapping[str, Any], max_attempts: int) -> EnqueueRequest:
-    unknown = sorted(map(str, item.keys() - _KEYS))
-    if unknown:
-        raise InvalidArgument(
-            f"item {number} has an unknown key {unknown[0]!r}",
-            hint=f"The keys are {', '.join(sorted(_KEYS))}.",
-        )
-    arguments: dict[str, Any] = {"payload": {}, **item}
-    return with_attempts(EnqueueRequest(**arguments), max_attempts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import nullcontext
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psycopg
@@ -11,9 +11,9 @@ from psycopg_pool import PoolClosed
 
 from pgmailbox.config import MailboxConfig, as_timedelta
 from pgmailbox.errors import Unavailable
-from pgmailbox.requests import CHUNK, as_requests, chunked
+from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema
-from pgmailbox.store import EnqueueRequest, Functions, SyncStore
+from pgmailbox.store import EnqueueRequest, Functions, SyncStore, run_all_sync
 from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
 from pgmailbox.sync_conversations import SyncConversations
 
@@ -146,22 +146,21 @@ class SyncMailbox(SyncConversations):
         connection: Connection[Any] | None = None,
     ) -> list[Dispatch]:
         """Enqueue many dispatches, all or none; see `Mailbox.enqueue_many`."""
-        requests = as_requests(items, max_attempts=self.config.max_attempts)
-        calls = [
-            self._functions.enqueue_many(chunk, first=1 + number * CHUNK)
-            for number, chunk in enumerate(chunked(requests))
-        ]
-        if len(calls) == 1:
-            return self._run(calls[0], connection)
+        calls = bulk_calls(self._functions, items, max_attempts=self.config.max_attempts)
+        made = list(islice(calls, 2))
+        if len(made) == 1:
+            return self._run(made[0], connection)
         if connection is not None:
-            return self._run_all(calls, connection)
+            return self._run_all(chain(made, calls), connection)
         with self._opened().connection() as own:
-            return self._run_all(calls, own)
+            return self._run_all(chain(made, calls), own)
 
-    def _run_all(self, calls: Sequence[Call[list[T]]], connection: Connection[Any]) -> list[T]:
-        """Run them all or none; a caller's transaction that is open or implied stays open."""
-        with connection.transaction() if connection.autocommit else nullcontext():
-            return [row for call in calls for row in self._run(call, connection)]
+    def _run_all(self, calls: Iterable[Call[list[T]]], connection: Connection[Any]) -> list[T]:
+        """Run them all or none; see `Mailbox._run_all`."""
+        if not connection.autocommit:
+            return run_all_sync(list(calls), connection)
+        with connection.transaction():
+            return run_all_sync(calls, connection)
 
     def cancel(
         self, dispatch_id: UUID, *, connection: Connection[Any] | None = None

@@ -108,7 +108,11 @@ _READERS: Final[Mapping[str, tuple[Callable[[Any], object], str]]] = {
 def _enqueue(session: Session, chunk: Sequence[Item]) -> int:
     try:
         with session.connection.transaction():
-            session.run(session.functions.enqueue_many([request for _, request in chunk]))
+            session.run(
+                session.functions.enqueue_many(
+                    [request for _, request in chunk], max_attempts=MailboxConfig().max_attempts
+                )
+            )
     except (Refused, psycopg.DataError) as refusal:
         _blame(session, chunk)
         raise refusal from None

@@ -1,14 +1,25 @@
 """The only room, besides the migrator, that speaks to the database.
 
 `functions` says what the SQL functions are called and what they answer, without doing anything;
-`executors` does it, on an event loop or without one. Every transition of a dispatch is one of these
-calls: nothing here changes a table.
+`executors` does it, on an event loop or without one, and `pipelines` does many at a time. Every
+transition of a dispatch is one of these calls: nothing here changes a table.
 """
 
 from pgmailbox.store.calls import Call
 from pgmailbox.store.documents import to_jsonb
 from pgmailbox.store.executors import PATIENCE, Store, SyncStore
 from pgmailbox.store.functions import Functions
-from pgmailbox.store.producing import EnqueueRequest
+from pgmailbox.store.pipelines import run_all, run_all_sync
+from pgmailbox.store.requests import EnqueueRequest
 
-__all__ = ["PATIENCE", "Call", "EnqueueRequest", "Functions", "Store", "SyncStore", "to_jsonb"]
+__all__ = [
+    "PATIENCE",
+    "Call",
+    "EnqueueRequest",
+    "Functions",
+    "Store",
+    "SyncStore",
+    "run_all",
+    "run_all_sync",
+    "to_jsonb",
+]

@@ -15,7 +15,9 @@ from psycopg.types.json import Jsonb
 from pgmailbox.errors import InvalidArgument
 
 # An escaped NUL, but not the six characters \u0000 behind a backslash that is itself escaped.
-_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+_encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def to_jsonb(name: str, value: object) -> Jsonb:
@@ -28,15 +30,13 @@ def to_jsonb(name: str, value: object) -> Jsonb:
     return Jsonb(value, dumps=lambda _: text)
 
 
-def to_json(name: str, value: object) -> str:
+def to_json(name: str, value: object) -> bytes:
     """Return a value as JSON text. Raises as `to_jsonb`."""
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-        if "\\ud" in text:  # a surrogate: one of a pair, or one that stands alone
-            json.dumps(value, ensure_ascii=False).encode()
+        text = _encode(value).encode()  # where a lone surrogate is an error
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{name} is not JSON: {error}") from error
-    if "\\u0000" in text and _NUL.search(text):
+    if b"\\u0000" in text and _NUL.search(text):
         raise _nul(name)
     return text
 

@@ -1,58 +1,22 @@
-"""What producers call, and what they hand in."""
+"""What producers call."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING
 
-from pgmailbox.config import as_timedelta
-from pgmailbox.errors import InvalidArgument
 from pgmailbox.models import DISPATCH_COLUMNS, Interrupt
+from pgmailbox.store.batches import BATCH_COLUMNS, Batch
 from pgmailbox.store.calls import Schema, dispatch_or_none, dispatches, one_dispatch
 from pgmailbox.store.documents import checked_text, to_jsonb
+from pgmailbox.store.requests import as_int, checked_available_at, checked_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
-    from datetime import timedelta
+    from collections.abc import Iterable
     from uuid import UUID
 
-    from pgmailbox.config import Duration
     from pgmailbox.models import Dispatch
     from pgmailbox.store.calls import Call
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnqueueRequest:
-    """One dispatch to be enqueued; the arguments of the SQL function `enqueue`."""
-
-    payload: object
-    thread_id: str | None = None
-    kind: str = "default"
-    queue: str = "default"
-    priority: int = 128
-    run_id: UUID | None = None
-    dispatch_id: UUID | None = None
-    dedupe_key: str | None = None
-    available_at: datetime | None = None
-    delay: Duration | None = None
-    max_attempts: int | None = None
-    """None for the mailbox's own."""
-    on_duplicate: str = "raise"
-
-    def checked_delay(self) -> timedelta | None:
-        """Return the delay as a timedelta. Raises `InvalidArgument` for a negative one."""
-        return None if self.delay is None else as_timedelta("delay", self.delay)
-
-    def checked_available_at(self) -> datetime | None:
-        """Return the start time. Raises `InvalidArgument` when it does not say in which zone."""
-        at = cast("object", self.available_at)
-        if at is None or (isinstance(at, datetime) and at.utcoffset() is not None):
-            return self.available_at
-        raise InvalidArgument(
-            "available_at must be an aware datetime", detail=f"available_at is {at!r}"
-        )
+    from pgmailbox.store.requests import EnqueueRequest
 
 
 class ProducerFunctions(Schema):
@@ -67,13 +31,13 @@ class ProducerFunctions(Schema):
                 "payload": to_jsonb("payload", request.payload),
                 "kind": checked_text("kind", request.kind),
                 "queue": checked_text("queue", request.queue),
-                "priority": _as_int("priority", request.priority),
+                "priority": as_int("priority", request.priority),
                 "run_id": request.run_id,
                 "dispatch_id": request.dispatch_id,
                 "dedupe_key": checked_text("dedupe_key", request.dedupe_key),
-                "available_at": request.checked_available_at(),
-                "delay": request.checked_delay(),
-                "max_attempts": _as_int("max_attempts", request.max_attempts),
+                "available_at": checked_available_at(request.available_at),
+                "delay": checked_delay(request.delay),
+                "max_attempts": as_int("max_attempts", request.max_attempts),
                 "on_duplicate": request.on_duplicate,
             },
             one_dispatch,
@@ -81,20 +45,19 @@ class ProducerFunctions(Schema):
         )
 
     def enqueue_many(
-        self, requests: Sequence[EnqueueRequest], *, first: int = 1
+        self, items: Iterable[object], *, max_attempts: int, first: int = 1
     ) -> Call[list[Dispatch]]:
-        """Call `enqueue_many`. A refusal names the item, counted from ``first``."""
-        documents = [
-            _document(request, number) for number, request in enumerate(requests, start=first)
-        ]
-        try:
-            dispatched = to_jsonb("dispatches", documents)
-        except InvalidArgument:
-            for number, request in enumerate(requests, start=first):
-                with _naming(number):
-                    to_jsonb("payload", request.payload)
-            raise
-        return self.call("enqueue_many", {"dispatches": dispatched}, dispatches, DISPATCH_COLUMNS)
+        """Call `enqueue_batch`, or `enqueue_many` where its answer is not known beforehand.
+
+        Items are mappings with the arguments of `enqueue` as keys, or `EnqueueRequest`;
+        ``max_attempts`` is for those that give none. A refusal names the item, counted from
+        ``first``.
+        """
+        batch = Batch(items, first=first, max_attempts=max_attempts)
+        arguments = {"dispatches": batch.dispatches}
+        if batch.may_meet:
+            return self.call("enqueue_many", arguments, dispatches, DISPATCH_COLUMNS)
+        return self.call("enqueue_batch", arguments, batch.read, BATCH_COLUMNS)
 
     def cancel(self, dispatch_id: UUID) -> Call[Dispatch | None]:
         """Call `cancel`."""
@@ -107,49 +70,3 @@ class ProducerFunctions(Schema):
             {"thread_id": checked_text("thread_id", thread_id)},
             lambda rows: Interrupt(*rows[0]),
         )
-
-
-def _as_int(name: str, value: object) -> int:
-    if isinstance(value, int) and -(2**31) <= value < 2**31:
-        return value
-    raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
-
-
-def _document(request: EnqueueRequest, number: int) -> dict[str, object]:
-    with _naming(number):
-        delay = request.checked_delay()
-        available_at = request.checked_available_at()
-        document = {
-            "thread_id": checked_text("thread_id", request.thread_id),
-            "kind": checked_text("kind", request.kind),
-            "queue": checked_text("queue", request.queue),
-            "priority": _as_int("priority", request.priority),
-            "run_id": None if request.run_id is None else str(request.run_id),
-            "dispatch_id": None if request.dispatch_id is None else str(request.dispatch_id),
-            "dedupe_key": checked_text("dedupe_key", request.dedupe_key),
-            "available_at": None if available_at is None else available_at.isoformat(),
-            "delay": None if delay is None else f"{delay.total_seconds():.6f} s",
-            "max_attempts": _as_int("max_attempts", request.max_attempts),
-            "on_duplicate": request.on_duplicate,
-        }
-    given = {key: value for key, value in document.items() if value != _DEFAULTS.get(key)}
-    return {"payload": request.payload, **given}
-
-
-@contextmanager
-def _naming(number: int) -> Generator[None]:
-    try:
-        yield
-    except InvalidArgument as error:
-        raise InvalidArgument(
-            f"item {number}: {error.message}", detail=error.detail, hint=error.hint
-        ) from error
-
-
-_DEFAULTS: Final[Mapping[str, object]] = {
-    "kind": "default",
-    "queue": "default",
-    "priority": 128,
-    "max_attempts": 5,
-    "on_duplicate": "raise",
-}

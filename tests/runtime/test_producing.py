@@ -21,10 +21,13 @@ from pgmailbox import (
     SchemaMismatch,
     Unavailable,
 )
+from pgmailbox.requests import CHUNK
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import one, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
     from pgmailbox import (
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[tuple[Any, ...]]
 
+AT_WORK = """
+    select query from pg_stat_activity
+     where datname = current_database() and pid <> pg_backend_pid()
+"""
 NOON = dt.datetime(2099, 1, 1, 12, tzinfo=dt.UTC)
 EVERYTHING: dict[str, Any] = {
     "payload": {"a": ["é", 1.5, None]},
@@ -217,6 +224,63 @@ async def test_enqueue_many_is_all_or_nothing_however_many_and_on_whose_connecti
             await mailbox.enqueue_many(items, connection=None if own == "none" else connection)
         await connection.rollback()
     assert enqueued(conn) == 0
+
+
+@pytest.mark.parametrize("own", ["none", "autocommit", "transaction", "implied"])
+async def test_what_this_side_refuses_late_leaves_nothing_to_be_committed(
+    mailbox: Mailbox, dsn: str, conn: Connection, own: str
+) -> None:
+    items: list[dict[str, Any]] = [{"payload": n} for n in range(4100)]
+    items[4000]["kind"] = "\x00"
+    async with await AsyncConnection.connect(dsn, autocommit=own == "autocommit") as connection:
+        if own == "transaction":
+            await connection.execute("select 1")
+        with pytest.raises(InvalidArgument, match="item 4001: kind"):
+            await mailbox.enqueue_many(items, connection=None if own == "none" else connection)
+        await connection.commit()
+    assert enqueued(conn) == 0
+
+
+async def test_items_are_made_ready_while_the_server_is_at_work(
+    mailbox: Mailbox, conn: Connection
+) -> None:
+    seen: list[str] = []
+
+    def items() -> Iterator[dict[str, Any]]:
+        for n in range(4 * CHUNK):
+            if n == 3 * CHUNK:
+                seen.extend(row["query"] for row in rows(conn, AT_WORK))
+            yield {"payload": n}
+
+    sent = await mailbox.enqueue_many(items())
+    assert [d.payload for d in sent] == list(range(4 * CHUNK))
+    assert [query for query in seen if "enqueue_batch" in query] != []
+
+
+async def test_what_was_there_before_is_returned_as_it_is(mailbox: Mailbox) -> None:
+    live = await mailbox.enqueue({"n": 0}, dedupe_key="k")
+    [new, old] = await mailbox.enqueue_many(
+        {"payload": {"n": n}, "dedupe_key": key, "on_duplicate": "return"}
+        for n, key in enumerate(("j", "k"), start=1)
+    )
+    assert (old, new.payload) == (live, {"n": 1})
+
+
+async def test_what_is_returned_is_what_stands_in_the_database(mailbox: Mailbox) -> None:
+    """It is made of what was given; nothing of the caller's is in it, nor any form of its own."""
+    payload: dict[Any, Any] = {"a": (1, 2), "b": 1.0, 3: None}
+    await mailbox.interrupt("t")
+    items: list[EnqueueRequest | dict[str, Any]] = [
+        {"payload": payload, "thread_id": "t", "run_id": str(uuid4())},
+        {"payload": None, "kind": None, "queue": None, "on_duplicate": None},
+        {**EVERYTHING, "dispatch_id": uuid4()},
+        {"delay": 3600, "max_attempts": None, "dedupe_key": None},
+        EnqueueRequest(payload=[1], run_id=uuid4()),
+    ]
+    sent = await mailbox.enqueue_many(items)
+    assert sent == [await mailbox.load_dispatch(d.dispatch_id) for d in sent]
+    payload["a"] = "changed"
+    assert sent[0].payload == {"a": [1, 2], "b": 1, "3": None}
 
 
 async def test_an_item_of_the_wrong_shape_is_named(mailbox: Mailbox, conn: Connection) -> None:

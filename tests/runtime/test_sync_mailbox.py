@@ -53,6 +53,14 @@ def test_what_is_enqueued_can_be_looked_at_and_cancelled(mailbox: SyncMailbox) -
     assert mailbox.interrupt("t").superseded_dispatch_ids == [sent.dispatch_id]
 
 
+def test_ten_thousand_go_in_by_one_call_in_order(mailbox: SyncMailbox) -> None:
+    sent = mailbox.enqueue_many({"payload": n, "thread_id": f"t{n % 3}"} for n in range(10_000))
+    assert [d.payload for d in sent] == list(range(10_000))
+    assert sent[9_999] == mailbox.load_dispatch(sent[9_999].dispatch_id)
+    listed = mailbox.list_dispatches(thread_id="t1", page_size=100)
+    assert [d.payload for d in listed] == list(range(1, 300, 3))
+
+
 def test_what_an_operator_does_by_hand_works(mailbox: SyncMailbox) -> None:
     sent = mailbox.enqueue({}, thread_id="t")
     mailbox.pause_thread("t")

@@ -1,0 +1,209 @@
+"""Bulk enqueue: items on their way into one JSON document, dispatches on their way back.
+
+An item that is a plain mapping of texts is neither copied nor looked at twice: what a document must
+not hold is sought in the whole text, and the item to blame only when something was found. What the
+caller gave is not sent back; the dispatches are made of it, and of what the database decided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from pgmailbox.errors import InvalidArgument
+from pgmailbox.models import DispatchStatus, dispatch_of
+from pgmailbox.store.documents import checked_text, to_json
+from pgmailbox.store.requests import (
+    EnqueueRequest,
+    as_int,
+    checked_available_at,
+    checked_delay,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from datetime import datetime
+
+    from pgmailbox.models import Dispatch
+    from pgmailbox.store.calls import Row
+
+
+class Batch:
+    """Items (mappings with the arguments of `enqueue`, or `EnqueueRequest`) for one statement.
+
+    ``first`` is the number of the first; ``max_attempts`` is for those that give none. Raises
+    `InvalidArgument` (PM005) that names the item and what is wrong with it.
+    """
+
+    def __init__(self, items: Iterable[object], *, first: int, max_attempts: int) -> None:
+        documents = [
+            _document(item, number, max_attempts) for number, item in enumerate(items, start=first)
+        ]
+        try:
+            self._json = to_json("dispatches", documents)
+        except InvalidArgument:
+            _blame(documents, first)
+            raise
+        self.may_meet: Final = any(d.get("on_duplicate") == "return" for d in documents)
+        """Whether what was there before may be answered instead of what is given here."""
+
+    @property
+    def dispatches(self) -> Jsonb:
+        """The items as the parameter of the SQL function."""
+        return Jsonb(None, dumps=lambda _: self._json)
+
+    def read(self, rows: Sequence[Row]) -> list[Dispatch]:
+        """Read the one row of `enqueue_batch`."""
+        dispatch_ids, created_at, available_ats, dispatch_epochs = rows[0]
+        return [
+            _dispatch(document, dispatch_id, created_at, available_at, dispatch_epoch)
+            for document, dispatch_id, available_at, dispatch_epoch in zip(
+                json.loads(self._json),
+                dispatch_ids,
+                available_ats or repeat(created_at),
+                dispatch_epochs or repeat(0),
+                strict=False,
+            )
+        ]
+
+
+BATCH_COLUMNS: Final = ("dispatch_ids", "created_at", "available_ats", "dispatch_epochs")
+
+
+def _document(item: object, number: int, max_attempts: int) -> Mapping[str, Any]:
+    arguments = _arguments(item, number)
+    odd = [
+        name
+        for name, value in arguments.items()
+        if name != "payload" and (value.__class__ is not str or name in _NO_TEXTS)
+    ]
+    if not odd and max_attempts == _MAX_ATTEMPTS:
+        return arguments
+    document = dict(arguments)
+    if odd:
+        with _naming(number):
+            document.update((name, _READERS[name](name, arguments[name])) for name in odd)
+    if document.get("max_attempts") is None:
+        document["max_attempts"] = max_attempts
+    return document
+
+
+def _arguments(item: object, number: int) -> Mapping[str, Any]:
+    if isinstance(item, EnqueueRequest):
+        given = ((name, getattr(item, name)) for name in _KEYS)
+        return {name: value for name, value in given if value is not None}
+    if not isinstance(item, dict | Mapping):
+        raise InvalidArgument(
+            f"item {number} is neither a mapping nor an EnqueueRequest",
+            detail=f"it is {type(item).__name__}",
+            hint="Write {'payload': {...}, 'thread_id': ...}, with the arguments of enqueue.",
+        )
+    mapping = cast("Mapping[str, Any]", item)
+    if not mapping.keys() <= _KEYS:
+        unknown = sorted(map(str, mapping.keys() - _KEYS))
+        raise InvalidArgument(
+            f"item {number} has an unknown key {unknown[0]!r}",
+            hint=f"The keys are {', '.join(sorted(_KEYS))}.",
+        )
+    return mapping if isinstance(mapping, dict) else dict(mapping)
+
+
+def _blame(documents: Sequence[Mapping[str, Any]], first: int) -> None:
+    """Raise for the first document that cannot be stored."""
+    for number, document in enumerate(documents, start=first):
+        with _naming(number):
+            for name in _TEXTS:
+                checked_text(name, document.get(name))
+            to_json("payload", document.get("payload"))
+
+
+@contextmanager
+def _naming(number: int) -> Generator[None]:
+    """Say which item it is that is refused."""
+    try:
+        yield
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"item {number}: {error.message}", detail=error.detail, hint=error.hint
+        ) from error
+
+
+def _dispatch(
+    document: Mapping[str, Any],
+    dispatch_id: UUID,
+    created_at: datetime,
+    available_at: datetime,
+    dispatch_epoch: int,
+) -> Dispatch:
+    """Return a new dispatch as it stands in the database; null means the default, as there."""
+    given = document.get
+    payload = given("payload")
+    priority = given("priority")
+    run_id = given("run_id")
+    return dispatch_of(
+        dispatch_id,
+        given("thread_id"),
+        None if run_id is None else UUID(run_id),
+        given("queue") or "default",
+        given("kind") or "default",
+        {} if payload is None else payload,
+        128 if priority is None else priority,
+        given("dedupe_key"),
+        dispatch_epoch,
+        DispatchStatus.QUEUED.value,
+        available_at,
+        0,
+        given("max_attempts") or _MAX_ATTEMPTS,
+        *_NOTHING_YET,
+        created_at,
+        created_at,
+        None,
+        None,
+    )
+
+
+def _as_text(_name: str, value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _as_time(_name: str, value: object) -> str | None:
+    at = checked_available_at(value)
+    return None if at is None else at.isoformat()
+
+
+def _as_interval(_name: str, value: Any) -> str | None:  # noqa: ANN401 - whatever was given
+    delay = checked_delay(value)
+    return None if delay is None else f"{delay.total_seconds():.6f} s"
+
+
+def _as_attempts(name: str, value: object) -> int | None:
+    return None if value is None else as_int(name, value)
+
+
+def _as_it_is(_name: str, value: object) -> object:
+    return value
+
+
+_KEYS: Final = frozenset(field.name for field in fields(EnqueueRequest))
+_TEXTS: Final = ("thread_id", "kind", "queue", "dedupe_key")
+_READERS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    **dict.fromkeys(_TEXTS, checked_text),
+    "on_duplicate": _as_it_is,
+    "priority": as_int,
+    "max_attempts": _as_attempts,
+    "run_id": _as_text,
+    "dispatch_id": _as_text,
+    "available_at": _as_time,
+    "delay": _as_interval,
+}
+_NO_TEXTS: Final = _READERS.keys() - {*_TEXTS, "on_duplicate"}
+_MAX_ATTEMPTS: Final = 5
+"""What the SQL function takes where nothing is given; not to be confused with the mailbox's."""
+_NOTHING_YET: Final = (None,) * 10
