@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 import shlex
@@ -139,7 +139,10 @@ class _Run:
             figures, told = {}, f"failed: {said}"
         else:
             self._results.add(contender.name, figures)
-            values = (f"{f.value or 0:,.2f}{' ' if f.verdict else ''}{f.verdict}" for f in figures.values())
+            values = (
+                f"{f.value or 0:,.2f}{' ' if f.verdict else ''}{f.verdict}"
+                for f in figures.values()
+            )
             told = ", ".join(values)
         if self._raw:
             self._results.write(self._raw)
@@ -162,7 +165,7 @@ def _derive(results: Results) -> None:
 def _about(major: int | None) -> str:
     server = timing_server(major).major
     machine = f"{_cores()} cores, {platform.system()} {platform.machine()}"
-    today = datetime.datetime.now(datetime.UTC).date()
+    today = dt.datetime.now(dt.UTC).date()
     return f"PostgreSQL {server}, Python {platform.python_version()}, {machine}, {today}."
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.contenders import NODE, Installed, pgmailbox_itself
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from benchmarks.contenders import Contender
 
@@ -70,9 +70,9 @@ def _installed(contender: Contender, cache: Path, tell: Callable[[str], None]) -
 
 
 def _install_python(folder: Path, pins: tuple[str, ...]) -> None:
-    _run([sys.executable, "-m", "venv", folder])
-    pip = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "install", *pins])
+    _run((sys.executable, "-m", "venv", folder))
+    pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    _run((*pip, "install", *pins))
 
 
 # --- Node -----------------------------------------------------------------------------------
@@ -83,8 +83,8 @@ def _install_node(folder: Path, pins: tuple[str, ...]) -> None:
     folder.mkdir(parents=True)
     (folder / "package.json").write_text('{"private": true}')
     packages = pins if _machine_node() else (*pins, NODE)
-    npm = [_npm(), "install", "--prefix", folder, "--no-audit", "--no-fund", "--loglevel", "error"]
-    _run([*npm, *packages])
+    npm = (_npm(), "install", "--prefix", folder, "--no-audit", "--no-fund", "--loglevel", "error")
+    _run((*npm, *packages))
     if not _machine_node() and _major_of_node(_packaged_node(folder)) < _LEAST_NODE:
         raise NotInstalled(f"there is no Node {_LEAST_NODE}, and {NODE} does not run here")
 
@@ -119,7 +119,7 @@ def _npm() -> str:
     return found
 
 
-def _run(command: list[str | Path]) -> None:
+def _run(command: Sequence[str | Path]) -> None:
     try:
         done = subprocess.run(
             command,

@@ -52,7 +52,7 @@ def _issue(chance: random.Random, number: int) -> dict[str, Any]:
         "title": _prose(chance, 8),
         "user": _user(chance),
         "labels": [{"id": chance.randrange(10**6), "name": word} for word in _WORDS[:3]],
-        "locked": chance.random() < 0.1,  # noqa: PLR2004 - one in ten
+        "locked": chance.random() < 0.1,
         "milestone": None,
         "created_at": f"2026-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}T08:00:00Z",
         "body": _prose(chance, 40),

@@ -64,9 +64,7 @@ def fresh_place(server_dsn: str, name: str) -> Generator[Place]:
 
 
 @contextmanager
-def fresh_database(
-    server_dsn: str, name: str, *, template: str = "template1"
-) -> Generator[Place]:
+def fresh_database(server_dsn: str, name: str, *, template: str = "template1") -> Generator[Place]:
     """Make a database, and drop it again."""
     server = Place(server_dsn)
     server.run(f"drop database if exists {name} with (force)")

@@ -118,12 +118,13 @@ def call(
 def workers(
     contender: Installed, count: int, argument: Mapping[str, Any], folder: Path
 ) -> Generator[list[Process]]:
-    """Run so many workers, and stop them at the end, the hard way if the soft one takes too long."""
+    """Run so many workers, and stop them at the end, with force if they take too long."""
     started: list[Process] = []
     try:
         for number in range(count):
+            duty = {**argument, "process": number, "processes": count}
             errors = folder / f"worker-{number}.err"
-            started.append(Process(contender, "work", argument, errors))
+            started.append(Process(contender, "work", duty, errors))
         yield started
     finally:
         for process in started:

@@ -1,7 +1,7 @@
 """The table, and where it is kept.
 
-    python -m benchmarks.report FILE            # print the table of a run from its raw figures
-    python -m benchmarks.report FILE --write    # put it into README.md, and draw the plots
+python -m benchmarks.report FILE            # print the table of a run from its raw figures
+python -m benchmarks.report FILE --write    # put it into README.md, and draw the plots
 """
 
 from __future__ import annotations

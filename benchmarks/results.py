@@ -26,7 +26,7 @@ class Results:
     command: str
     """What made it."""
     contenders: list[str]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list[str])
     """Who was left out, and what failed."""
     rows: defaultdict[str, defaultdict[str, list[Figure]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pgmailbox.embedded import EmbeddedPostgres, available_servers, find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _SETTINGS: Final[Mapping[str, str]] = {
     # Durability as delivered: fsync, synchronous_commit and full_page_writes are on.

@@ -14,8 +14,9 @@ import awa
 from benchmarks.peers.driver import main
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
+    from benchmarks.peers.driver import Duty
     from benchmarks.peers.jobs import Job
     from benchmarks.peers.ledger import Ledger
 
@@ -35,7 +36,7 @@ class AwaAdapter:
     """It has no lanes: sixteen queues of one worker each come nearest, by `route_by_key`."""
 
     chunk = 10_000
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    loop_factory = staticmethod(asyncio.new_event_loop)
 
     async def setup(self, dsn: str) -> None:
         """Migrate, and choose the queue-storage engine, as the first worker would."""
@@ -53,23 +54,21 @@ class AwaAdapter:
         async with awa.AsyncClient(dsn, connections) as client:
             yield Producer(client, lanes)
 
-    async def work(self, dsn: str, ledger: Ledger, lanes: int) -> None:
+    async def work(self, dsn: str, ledger: Ledger, duty: Duty) -> None:
         """Start its worker, and shut it down at SIGTERM."""
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         async with awa.AsyncClient(dsn, 20) as client:
+            queues = _queues(duty)
 
-            @client.task(BenchJob, queue=_QUEUE)
+            @client.task(BenchJob, queue=queues[0]["name"])
             async def job(job: awa.Job[BenchJob]) -> None:
                 begun = time.monotonic_ns()
                 if ms := job.args.payload.get("ms"):
                     await asyncio.sleep(ms / 1000)
                 ledger.add(job.args.payload, begun)
 
-            if lanes:
-                await client.start(_partitions().queue_configs(max_workers_per_partition=1))
-            else:
-                await client.start([(_QUEUE, _WORKERS)])
+            await client.start(queues)
             await stop.wait()
             await client.shutdown(timeout_ms=5000)
 
@@ -97,6 +96,14 @@ class Producer:
         if self._queues is None:
             return {"queue": _QUEUE}
         return dict(self._queues.route_by_key(f"lane-{job.lane}"))
+
+
+def _queues(duty: Duty) -> list[dict[str, Any]]:
+    """Return what this process serves: of the partitions, each is served by one process."""
+    if not duty.lanes:
+        return [{"name": _QUEUE, "max_workers": _WORKERS}]
+    all_queues: list[dict[str, Any]] = _partitions().queue_configs(max_workers_per_partition=1)
+    return all_queues[duty.process :: duty.processes]
 
 
 def _partitions() -> awa.PartitionedQueue:

@@ -100,7 +100,7 @@ async function feed(adapter, argument) {
 
 async function work(adapter, argument) {
   const ledger = new Ledger(argument.ledger, argument.runs);
-  await adapter.work(argument.dsn, ledger, argument.lanes);
+  await adapter.work(argument.dsn, ledger, argument);
   ledger.write();
   return {};
 }

@@ -9,7 +9,8 @@ A command answers with one JSON line on stdout, and ends; errors go to stderr, w
              each its own transaction; answers ``seconds``
 ``bulk``     {dsn, jobs, lanes, naps, payloads}: in the largest batches that pay; ``seconds``
 ``feed``     {dsn, backlog, counts, seconds}: keep so many more enqueued than have been handled
-``work``     {dsn, ledger, runs, lanes}: run handlers until SIGTERM
+``work``     {dsn, ledger, runs, lanes, process, processes}: run handlers until SIGTERM, as one of
+             so many processes
 
 ``counts`` is the folder of the workers' ledger: with it, nothing is timed before each connection's
 warm-up job has been handled. ``marks`` is a file for the time at which each call began.
@@ -22,6 +23,7 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -29,7 +31,7 @@ from benchmarks.peers.jobs import Load
 from benchmarks.peers.ledger import Ledger, ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from benchmarks.peers.jobs import Job
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
 _WARM_UP_SECONDS: Final = 60.0
 _FEED_CHUNK: Final = 2000
 _FEED_PAUSE: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What a worker process is for: so many lanes, or none; the how-manieth of how many."""
+
+    lanes: int
+    process: int
+    processes: int
 
 
 class Producer(Protocol):
@@ -56,7 +67,10 @@ class Adapter(Protocol):
 
     chunk: int
     """How many jobs one call of ``enqueue_many`` is best given."""
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+
+    def loop_factory(self) -> asyncio.AbstractEventLoop:
+        """Make the event loop that the documentation would have."""
+        ...
 
     async def setup(self, dsn: str) -> None:
         """Install the schema."""
@@ -66,13 +80,14 @@ class Adapter(Protocol):
         """Open a producer."""
         ...
 
-    async def work(self, dsn: str, ledger: Ledger, lanes: int) -> None:
+    async def work(self, dsn: str, ledger: Ledger, duty: Duty) -> None:
         """Run handlers until SIGTERM."""
         ...
 
 
 if TYPE_CHECKING:
     AsyncProducer = AbstractAsyncContextManager[Producer]
+    Command = Callable[[Adapter, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
 
 
 def main(adapter: Adapter) -> None:
@@ -108,8 +123,12 @@ async def _enqueue(adapter: Adapter, argument: dict[str, Any]) -> dict[str, Any]
         await asyncio.gather(*(produce(c, share) for c, share in enumerate(shares)))
         seconds = time.monotonic() - began
     if argument["marks"]:
-        Path(argument["marks"]).write_text("".join("%d %d\n" % mark for mark in marks))
+        _write(Path(argument["marks"]), marks)
     return {"seconds": seconds}
+
+
+def _write(path: Path, marks: Iterable[tuple[int, int]]) -> None:
+    path.write_text("".join(f"{number} {at}\n" for number, at in marks))
 
 
 async def _warm_up(producer: Producer, load: Load, connections: int, counts: str) -> None:
@@ -151,12 +170,13 @@ async def _feed(adapter: Adapter, argument: dict[str, Any]) -> dict[str, Any]:
 
 async def _work(adapter: Adapter, argument: dict[str, Any]) -> dict[str, Any]:
     ledger = Ledger(argument["ledger"], keeps_runs=argument["runs"])
-    await adapter.work(argument["dsn"], ledger, argument["lanes"])
+    duty = Duty(argument["lanes"], argument["process"], argument["processes"])
+    await adapter.work(argument["dsn"], ledger, duty)
     ledger.write()
     return {}
 
 
-_COMMANDS: Final[dict[str, Callable[[Adapter, dict[str, Any]], Awaitable[dict[str, Any]]]]] = {
+_COMMANDS: Final[dict[str, Command]] = {
     "setup": _setup,
     "enqueue": _enqueue,
     "bulk": _bulk,

@@ -7,6 +7,8 @@ const { Logger, makeWorkerUtils, run } = installed("graphile-worker");
 
 const TASK = "job";
 const CONCURRENCY = 24;
+// The end of a named queue's job wakes nobody for the next one: it is found by polling.
+const EAGER = { pollInterval: 1 };
 const quiet = new Logger(() => () => {});
 
 const spec = ({ lane }) => (lane < 0 ? {} : { queueName: `lane-${lane}` });
@@ -33,7 +35,7 @@ async function setup(dsn) {
   await utils.release();
 }
 
-async function work(dsn, ledger) {
+async function work(dsn, ledger, { lanes }) {
   const runner = await run({
     noHandleSignals: true,
     taskList: {
@@ -52,6 +54,7 @@ async function work(dsn, ledger) {
         completeJobBatchDelay: 0,
         failJobBatchDelay: 0,
         logger: quiet,
+        ...(lanes ? EAGER : {}),
       },
     },
   });

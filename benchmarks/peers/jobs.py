@@ -42,7 +42,7 @@ class Load:
     lanes: int = 0
     naps: bool = False
     payloads: str = ""
-    documents: list[Any] = field(init=False, default_factory=list)
+    documents: list[Any] = field(init=False, default_factory=list[Any])
 
     def __post_init__(self) -> None:
         if self.payloads:

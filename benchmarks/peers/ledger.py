@@ -31,6 +31,7 @@ class Ledger:
     """The ledger of this process, in that folder."""
 
     def __init__(self, folder: str, *, keeps_runs: bool) -> None:
+        # Open until the process ends, however it does.
         self._counts = Path(folder, f"{os.getpid()}.counts").open("a", buffering=1)
         self._runs = Path(folder, f"{os.getpid()}.runs").open("a") if keeps_runs else None
         self._unwritten: deque[tuple[int, int, int, int]] = deque()
@@ -55,7 +56,8 @@ class Ledger:
         if self._runs is not None:
             # Handlers go on appending meanwhile.
             for _ in range(len(self._unwritten)):
-                self._runs.write("%d %d %d %d\n" % self._unwritten.popleft())
+                lane, number, begun, end = self._unwritten.popleft()
+                self._runs.write(f"{lane} {number} {begun} {end}\n")
             self._runs.flush()
         self._counts.write(f"{time.monotonic_ns()} {ended} {self._first} {self._last}\n")
         self._told = ended

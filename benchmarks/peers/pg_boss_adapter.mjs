@@ -7,8 +7,9 @@ const { PgBoss } = installed("pg-boss");
 
 const QUEUE = "job";
 const FIFO = "job-fifo";
-const BATCH = 1000;
-const LOCAL_CONCURRENCY = 4;
+const BATCHES = { batchSize: 1000, localConcurrency: 4, burstWhenBatchFull: true };
+// The end of a lane's job wakes nobody for the next one: it is found by polling, at the least allowed.
+const EAGER = { pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5 };
 
 const spec = ({ lane }) => (lane < 0 ? {} : { singletonKey: `lane-${lane}` });
 
@@ -46,12 +47,12 @@ async function setup(dsn) {
   await boss.stop();
 }
 
-async function work(dsn, ledger, lanes) {
+async function work(dsn, ledger, { lanes }) {
   const boss = await started(dsn);
   // A batch has at most one job of a lane, so that its jobs may run at once here as well.
   await boss.work(
     lanes ? FIFO : QUEUE,
-    { batchSize: BATCH, localConcurrency: LOCAL_CONCURRENCY, burstWhenBatchFull: true },
+    { ...BATCHES, ...(lanes ? EAGER : {}) },
     (jobs) =>
       Promise.all(
         jobs.map(async ({ data }) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -15,9 +16,9 @@ from pgmailbox import Mailbox, MailboxConfig
 from pgmailbox.migrate import migrate
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
+    from benchmarks.peers.driver import Duty
     from benchmarks.peers.jobs import Job
     from benchmarks.peers.ledger import Ledger
 
@@ -28,7 +29,7 @@ class PgmailboxAdapter:
     """Bulk in one call, and so in one transaction: it makes its own chunks."""
 
     chunk = 1_000_000
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    loop_factory = staticmethod(asyncio.new_event_loop)
 
     async def setup(self, dsn: str) -> None:
         """Migrate."""
@@ -47,7 +48,7 @@ class PgmailboxAdapter:
         async with Mailbox(dsn, config=config) as mailbox:
             yield Producer(mailbox)
 
-    async def work(self, dsn: str, ledger: Ledger, lanes: int) -> None:
+    async def work(self, dsn: str, ledger: Ledger, duty: Duty) -> None:
         """Not by this process: see below."""
         raise NotImplementedError
 

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
     from pgqueuer.models import Job as PgqueuerJob
 
+    from benchmarks.peers.driver import Duty
     from benchmarks.peers.jobs import Job
     from benchmarks.peers.ledger import Ledger
 
-_BATCH: Final = 100
+_BATCH: Final = 500
 _ENTRYPOINT: Final = "job"
 
 
@@ -33,7 +34,11 @@ class PgqueuerAdapter:
     """A lane is an entrypoint of its own with concurrency_limit=1: "serialized processing"."""
 
     chunk = 10_000
-    loop_factory = staticmethod(uvloop.new_event_loop)
+
+    def loop_factory(self) -> asyncio.AbstractEventLoop:
+        """Make the loop that its command line uses."""
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
 
     async def setup(self, dsn: str) -> None:
         """Install, durable as by default, and `pgq autovac` as its checklist says."""
@@ -60,7 +65,7 @@ class PgqueuerAdapter:
             pool = asyncpg.create_pool(dsn, min_size=connections, max_size=connections)
             yield Producer(Queries(AsyncpgPoolDriver(await stack.enter_async_context(pool))))
 
-    async def work(self, dsn: str, ledger: Ledger, lanes: int) -> None:
+    async def work(self, dsn: str, ledger: Ledger, duty: Duty) -> None:
         """Run its queue manager on a connection of its own, as its checklist says."""
         connection = await asyncpg.connect(dsn)
         pgq = PgQueuer(AsyncpgDriver(connection))
@@ -73,9 +78,9 @@ class PgqueuerAdapter:
                 await asyncio.sleep(ms / 1000)
             ledger.add(payload, begun)
 
-        if not lanes:
+        if not duty.lanes:
             pgq.entrypoint(_ENTRYPOINT)(job)
-        for lane in range(lanes):
+        for lane in range(duty.lanes):
             pgq.entrypoint(f"{_ENTRYPOINT}-{lane}", concurrency_limit=1)(job)
         await pgq.run(batch_size=_BATCH)
         await connection.close()

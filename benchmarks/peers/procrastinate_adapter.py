@@ -13,13 +13,16 @@ import procrastinate
 from benchmarks.peers.driver import main
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
+    from benchmarks.peers.driver import Duty
     from benchmarks.peers.jobs import Job
     from benchmarks.peers.ledger import Ledger
 
 _CONCURRENCY: Final = 30
 _WORKER_POOL: Final = 20
+_POLLING: Final = 5.0  # its default
+_LANE_POLLING: Final = 0.01
 _TASK: Final = "job"
 
 
@@ -32,7 +35,7 @@ class ProcrastinateAdapter:
     """A lane is a lock."""
 
     chunk = 5000
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    loop_factory = staticmethod(asyncio.new_event_loop)
 
     async def setup(self, dsn: str) -> None:
         """Apply the schema."""
@@ -50,20 +53,25 @@ class ProcrastinateAdapter:
         async with _app(dsn, connections).open_async() as app:
             yield Producer(app)
 
-    async def work(self, dsn: str, ledger: Ledger, lanes: int) -> None:  # noqa: ARG002
+    async def work(self, dsn: str, ledger: Ledger, duty: Duty) -> None:
         """Run its worker; it ends at SIGTERM by itself."""
         logging.disable(logging.WARNING)
         app = _app(dsn, _WORKER_POOL)
 
         @app.task(name=_TASK)
-        async def job(**payload: Any) -> None:
+        async def job(**payload: Any) -> None:  # noqa: ANN401 - JSON
             begun = time.monotonic_ns()
             if ms := payload.get("ms"):
                 await asyncio.sleep(ms / 1000)
             ledger.add(payload, begun)
 
         async with app.open_async():
-            await app.run_worker_async(concurrency=_CONCURRENCY)
+            await app.run_worker_async(
+                # Of one lane nothing can run at once, and a fetch that finds it locked only waits.
+                concurrency=1 if duty.lanes == 1 else _CONCURRENCY,
+                # The end of a locked job wakes nobody for the next one: it is found by polling.
+                fetch_job_polling_interval=_LANE_POLLING if duty.lanes else _POLLING,
+            )
 
 
 class Producer:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.bench import Bench
-from benchmarks.scale import Scale
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.bench import Bench
+    from benchmarks.scale import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class Figure:
 
     value: float | None = None
     verdict: str = ""
-    series: list[float] = field(default_factory=list)
+    series: list[float] = field(default_factory=list[float])
     """What was measured over time, if it was: a value each second."""
 
 
@@ -32,7 +35,8 @@ class Settings:
 Figures = dict[str, Figure]
 """By the row of the table."""
 
-Measure = Callable[[Bench, Settings], Figures]
+if TYPE_CHECKING:
+    Measure = Callable[[Bench, Settings], Figures]
 
 
 @dataclass(frozen=True, slots=True)

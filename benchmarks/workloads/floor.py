@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _CLIENTS: Final = (1, 8)
 _PGBENCH_GRACE_SECONDS: Final = 60
 
-_ENQUEUE: Final = sql.SQL(
-    "select pgmailbox.enqueue(kind => 'job', payload => {payload})"
-).format(payload=sql.Literal('{"n": 1, "text": "' + "x" * 80 + '"}'))
+_ENQUEUE: Final = sql.SQL("select pgmailbox.enqueue(kind => 'job', payload => {payload})").format(
+    payload=sql.Literal('{"n": 1, "text": "' + "x" * 80 + '"}')
+)
 
 _FILLED: Final = """
 select key, value

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from benchmarks.workloads.figures import Figures, Settings
 
 _DIFFERENT: Final[Mapping[str, LiteralString]] = {
-    # What differs from one dispatch to the next. Ten million go back fifty minutes, so that clean-up
-    # has nothing to do with them.
+    # What differs from one dispatch to the next. Ten million go back fifty minutes: nothing for
+    # clean-up.
     "dispatch_id": "gen_random_uuid()",
     "seq": "-n",
     "thread_id": "'kept-' || n % 100000",
@@ -59,9 +59,7 @@ def _fill(connection: psycopg.Connection[Any], rows: int) -> None:
         " cross join generate_series(1, {rows}) n"
     ).format(
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-        values=sql.SQL(", ").join(
-            made_up.get(name, sql.Identifier("h", name)) for name in columns
-        ),
+        values=sql.SQL(", ").join(made_up.get(name, sql.Identifier("h", name)) for name in columns),
         rows=sql.Literal(rows),
     )
     connection.execute(insert)
