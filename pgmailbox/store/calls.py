@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from pgmailbox.models import Dispatch
 from pgmailbox.schema import check_schema_name
@@ -13,8 +14,12 @@ from pgmailbox.schema import check_schema_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from psycopg.rows import BaseRowFactory
+
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Column = str | tuple[str, str]
+"""A column by name, or what a function of pg_catalog (the first) makes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +27,11 @@ class Call(Generic[T]):
     """One statement, its parameters, and how to read its rows."""
 
     function: str
-    query: sql.Composed
+    query: bytes
+    """As text: psycopg remembers what it has made of a text, not of a composed query."""
     parameters: tuple[object, ...]
     read: Callable[[Sequence[Row]], T]
+    row_factory: BaseRowFactory[Row] = tuple_row
 
 
 def dispatches(rows: Sequence[Row]) -> list[Dispatch]:
@@ -66,30 +73,37 @@ class Schema:
 
     def __init__(self, schema: str) -> None:
         self.schema = check_schema_name(schema)
-        self._queries: dict[tuple[str, tuple[str, ...], tuple[str, ...]], sql.Composed] = {}
+        self._queries: dict[tuple[str, tuple[str, ...], tuple[Column, ...]], bytes] = {}
 
     def call(
         self,
         function: str,
         arguments: Mapping[str, object],
         read: Callable[[Sequence[Row]], T],
-        columns: Iterable[str] = (),
+        columns: Iterable[Column] = (),
+        row_factory: BaseRowFactory[Row] = tuple_row,
     ) -> Call[T]:
         """Return the call of a function by name, for these columns of its result (or all)."""
         query = self._query(function, arguments, columns)
-        return Call(function, query, tuple(arguments.values()), read)
+        return Call(function, query, tuple(arguments.values()), read, row_factory)
 
-    def _query(
-        self, function: str, arguments: Iterable[str], columns: Iterable[str]
-    ) -> sql.Composed:
+    def _query(self, function: str, arguments: Iterable[str], columns: Iterable[Column]) -> bytes:
         key = (function, tuple(arguments), tuple(columns))
         if key not in self._queries:
-            self._queries[key] = sql.SQL("select {columns} from {function}({arguments})").format(
-                columns=sql.SQL(", ").join(map(sql.Identifier, key[2])) if key[2] else sql.SQL("*"),
+            query = sql.SQL("select {columns} from {function}({arguments})").format(
+                columns=sql.SQL(", ").join(map(_selected, key[2])) if key[2] else sql.SQL("*"),
                 function=sql.Identifier(self.schema, function),
                 arguments=sql.SQL(", ").join(
                     sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder())
                     for name in key[1]
                 ),
             )
+            self._queries[key] = query.as_bytes(None)
         return self._queries[key]
+
+
+def _selected(column: Column) -> sql.Composable:
+    if isinstance(column, str):
+        return sql.Identifier(column)
+    function, name = column
+    return sql.SQL("{}({})").format(sql.Identifier("pg_catalog", function), sql.Identifier(name))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from pgmailbox.models import DISPATCH_COLUMNS, Dispatch
+from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.store.calls import Schema, nothing, one_dispatch, scalar, scalars
+from pgmailbox.store.claims import CLAIMED_COLUMNS, claimed_row, documents, uuids
 from pgmailbox.store.documents import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
-    from psycopg.types.json import Jsonb
-
     from pgmailbox.models import Dispatch
-    from pgmailbox.store.calls import Call, Row
+    from pgmailbox.store.calls import Call, Column, Row
+    from pgmailbox.store.claims import Claimed
 
 
 class ConsumerFunctions(Schema):
@@ -24,8 +24,8 @@ class ConsumerFunctions(Schema):
 
     def claim(
         self, consumer_id: str, *, lease: timedelta, max_dispatches: int, queues: Sequence[str]
-    ) -> Call[list[Row]]:
-        """Call `claim`, for rows of DISPATCH_COLUMNS."""
+    ) -> Call[list[Claimed]]:
+        """Call `claim`."""
         return self.call(
             "claim",
             {
@@ -34,76 +34,107 @@ class ConsumerFunctions(Schema):
                 "max_dispatches": max_dispatches,
                 "queues": list(queues),
             },
-            list,
-            DISPATCH_COLUMNS,
+            _claims,
+            CLAIMED_COLUMNS,
+            claimed_row,
+        )
+
+    def ack_and_claim(  # noqa: PLR0913 - what ack_many and claim take
+        self,
+        ids: Iterable[bytes],
+        tokens: Iterable[bytes],
+        responses: Sequence[str | None],
+        consumer_id: str,
+        *,
+        lease: timedelta,
+        max_dispatches: int,
+        queues: Sequence[str],
+    ) -> Call[list[Claimed]]:
+        """Call `ack_and_claim`: what was refused comes first, with nothing but its dispatch_id."""
+        return self.call(
+            "ack_and_claim",
+            {
+                "consumer_id": consumer_id,
+                "dispatch_ids": uuids(ids),
+                "claim_tokens": uuids(tokens),
+                "responses": documents(responses),
+                "lease": lease,
+                "max_dispatches": max_dispatches,
+                "queues": list(queues),
+            },
+            _claims,
+            CLAIMED_COLUMNS,
+            claimed_row,
         )
 
     def ack_many(
-        self, ids: Sequence[UUID], tokens: Sequence[UUID], responses: Sequence[Jsonb | None]
-    ) -> Call[list[UUID]]:
-        """Call `ack_many`."""
+        self, ids: Iterable[bytes], tokens: Iterable[bytes], responses: Sequence[str | None]
+    ) -> Call[list[bytes]]:
+        """Call `ack_many`, for the ids that were acked, with JSON texts as responses."""
         return self.call(
             "ack_many",
             {
-                "dispatch_ids": list(ids),
-                "claim_tokens": list(tokens),
-                "responses": None
-                if all(response is None for response in responses)
-                else list(responses),
+                "dispatch_ids": uuids(ids),
+                "claim_tokens": uuids(tokens),
+                "responses": documents(responses),
             },
             scalars,
+            _raw_ids("ack_many"),
         )
 
     def nack_many(
         self,
-        ids: Sequence[UUID],
-        tokens: Sequence[UUID],
-        errors: Sequence[str],
+        ids: Iterable[bytes],
+        tokens: Iterable[bytes],
+        errors: Iterable[str],
         delay: timedelta | None,
-    ) -> Call[list[UUID]]:
-        """Call `nack_many`."""
+    ) -> Call[list[bytes]]:
+        """Call `nack_many`, for the ids that were settled."""
         return self.call(
             "nack_many",
             {
-                "dispatch_ids": list(ids),
-                "claim_tokens": list(tokens),
+                "dispatch_ids": uuids(ids),
+                "claim_tokens": uuids(tokens),
                 "errors": [error_text(error) for error in errors],
                 "delay": delay,
             },
             scalars,
+            _raw_ids("nack_many"),
         )
 
     def dead_letter_many(
-        self, ids: Sequence[UUID], tokens: Sequence[UUID], errors: Sequence[str]
-    ) -> Call[list[UUID]]:
-        """Call `dead_letter_many`."""
+        self, ids: Iterable[bytes], tokens: Iterable[bytes], errors: Iterable[str]
+    ) -> Call[list[bytes]]:
+        """Call `dead_letter_many`, for the ids that were settled."""
         return self.call(
             "dead_letter_many",
             {
-                "dispatch_ids": list(ids),
-                "claim_tokens": list(tokens),
+                "dispatch_ids": uuids(ids),
+                "claim_tokens": uuids(tokens),
                 "errors": [error_text(error) for error in errors],
             },
             scalars,
+            _raw_ids("dead_letter_many"),
         )
 
     def release_many(
-        self, ids: Sequence[UUID], tokens: Sequence[UUID], delay: timedelta | None = None
-    ) -> Call[list[UUID]]:
-        """Call `release_many`."""
+        self, ids: Iterable[bytes], tokens: Iterable[bytes], delay: timedelta | None = None
+    ) -> Call[list[bytes]]:
+        """Call `release_many`, for the ids that were released."""
         return self.call(
             "release_many",
-            {"dispatch_ids": list(ids), "claim_tokens": list(tokens), "delay": delay},
+            {"dispatch_ids": uuids(ids), "claim_tokens": uuids(tokens), "delay": delay},
             scalars,
+            _raw_ids("release_many"),
         )
 
     def release_strays(
-        self, consumer_id: str, held_tokens: Sequence[UUID], after: datetime
+        self, consumer_id: str, held_tokens: Iterable[bytes], after: datetime
     ) -> Call[list[UUID]]:
         """Call `release_strays`."""
         return self.call(
             "release_strays",
-            {"consumer_id": consumer_id, "held_tokens": list(held_tokens), "after": after},
+            {"consumer_id": consumer_id, "held_tokens": uuids(held_tokens), "after": after},
             scalars,
         )
 
@@ -183,3 +214,12 @@ class ConsumerFunctions(Schema):
     def dismiss_consumer(self, consumer_id: str) -> Call[None]:
         """Call `dismiss_consumer`."""
         return self.call("dismiss_consumer", {"consumer_id": consumer_id}, nothing)
+
+
+def _claims(rows: Sequence[Row]) -> list[Claimed]:
+    return cast("list[Claimed]", rows)  # as its row factory has made them
+
+
+def _raw_ids(function: str) -> tuple[Column]:
+    """Select the ids that a function returns as they came over the wire, to be looked up by."""
+    return (("uuid_send", function),)

@@ -12,8 +12,6 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from psycopg.rows import tuple_row
-
 from pgmailbox import metrics
 from pgmailbox.errors import translated
 from pgmailbox.telemetry import get_logger
@@ -100,7 +98,7 @@ async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: _Wa
 
 
 async def _execute(call: Call[T], connection: AsyncConnection[Any]) -> T:
-    async with connection.cursor(row_factory=tuple_row, binary=True) as cursor:
+    async with connection.cursor(row_factory=call.row_factory, binary=True) as cursor:
         await cursor.execute(call.query, call.parameters)
         return call.read(await cursor.fetchall())
 
@@ -122,7 +120,7 @@ class SyncStore:
         with (
             translated(),
             metrics.timed(call.function),
-            connection.cursor(row_factory=tuple_row, binary=True) as cursor,
+            connection.cursor(row_factory=call.row_factory, binary=True) as cursor,
         ):
             cursor.execute(call.query, call.parameters)
             return call.read(cursor.fetchall())

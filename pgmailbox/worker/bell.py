@@ -15,6 +15,10 @@ class Bell:
         """Wake whoever waits, or the next who will."""
         self._event.set()
 
+    def forget(self) -> None:
+        """Forget a ring that nobody has heard."""
+        self._event.clear()
+
     async def heard(self, within: float | None) -> bool:
         """Wait for a ring, at most so many seconds. Returns whether there was one."""
         try:

@@ -16,8 +16,9 @@ from pgmailbox.config import as_timedelta
 from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.outcomes import DeadLetter, Retry, RunEnds, RunWaits, Snooze
 from pgmailbox.store import to_jsonb
+from pgmailbox.store.documents import to_json
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.hold import LetGo
+from pgmailbox.worker.hold import HeldDispatch, LetGo
 from pgmailbox.worker.run import begun
 from pgmailbox.worker.verdicts import (
     Ack,
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from datetime import timedelta
 
-    from psycopg.types.json import Jsonb
-
     from pgmailbox.config import MailboxConfig
     from pgmailbox.worker.handlers import Handler
-    from pgmailbox.worker.hold import HeldDispatch, Hold
+    from pgmailbox.worker.hold import Hold
     from pgmailbox.worker.run import Run
     from pgmailbox.worker.verdicts import Verdict
 
 _log: Final = get_logger("worker")
+_RETURNED: Final = "the handler's return value"
+_NOTHING: Final = Ack()
 
 
 class Execution:
@@ -61,33 +62,30 @@ class Execution:
         self._run: Run | None = None
 
     async def run(self) -> Verdict:
-        """Run the handler to its end and judge it; see whether it has acked by itself."""
-        verdict = await self._judged()
-        if self._hold.may_be_acked and not isinstance(verdict, Settled):
-            return await self._unless_acked(verdict)
-        return verdict
-
-    async def _judged(self) -> Verdict:
-        """Run the handler to its end and judge it.
+        """Run the handler to its end and judge it; see whether it has acked by itself.
 
         Cancelling the task that runs this cancels the handler. The cancellation ends here, in a
         verdict: whoever cancels says why beforehand (`Hold.cancel`). One that nobody gave a reason
         for is the handler's own doing, and a failure like any other. So is what it raises beyond
         `Exception`: a `SystemExit` from some library must not take the worker down.
         """
+        limit = self._handler.timeout
         try:
-            verdict = await self._within_timeout()
+            verdict = await (self._call() if limit is None else self._call_within(limit))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary to the application's code
-            return self._judge(error)
-        if self._hold.let_go is not None and self._hold.let_go.is_final:
-            return verdict_of(self._hold.let_go)  # too late: the result is discarded
+            verdict = self._judge(error)
+        else:
+            why = self._hold.let_go
+            if why is not None and why.is_final:
+                verdict = verdict_of(why)  # too late: the result is discarded
+        if self._hold.may_be_acked and not isinstance(verdict, Settled):
+            return await self._unless_acked(verdict)
         return verdict
 
-    async def _within_timeout(self) -> Verdict:
-        limit = self._handler.timeout
-        scope = asyncio.timeout(None if limit is None else limit.total_seconds())
+    async def _call_within(self, limit: timedelta) -> Verdict:
+        scope = asyncio.timeout(limit.total_seconds())
         try:
             async with scope:
                 return await self._call()
@@ -96,20 +94,21 @@ class Execution:
             raise
 
     async def _call(self) -> Verdict:
-        dispatch = self._hold.held_dispatch()
+        dispatch = HeldDispatch.of(self._hold)
         if self._handler.carries_run:
             return await self._carry(dispatch)
         if self._handler.is_async:
-            return Ack(_as_response(await self._handler.function(dispatch)))
+            return _acked(await self._handler.function(dispatch))
         result = await self._in_thread(dispatch)
-        return Ack(_as_response(await result if inspect.isawaitable(result) else result))
+        return _acked(await result if inspect.isawaitable(result) else result)
 
     async def _carry(self, dispatch: HeldDispatch) -> Verdict:
         run = self._run = await begun(dispatch)
         if run is None:
             return Settled()
         try:
-            response = _as_response(await self._handler.function(run))
+            returned = await self._handler.function(run)
+            response = None if returned is None else to_jsonb(_RETURNED, returned)
             await run.must_have_seen_all()
         finally:
             await run.close()
@@ -215,8 +214,8 @@ def verdict_of(why: LetGo) -> Verdict:
     assert_never(why)
 
 
-def _as_response(returned: object) -> Jsonb | None:
-    return None if returned is None else to_jsonb("the handler's return value", returned)
+def _acked(returned: object) -> Ack:
+    return _NOTHING if returned is None else Ack(to_json(_RETURNED, returned).decode())
 
 
 def _outcome(

@@ -3,10 +3,18 @@
 Room is what handlers can take, and what they will get through within the next 50 ms: quick handlers
 are kept supplied without a round trip each, slow ones keep nothing from other workers.
 
-An idle fetcher says that it sleeps (`await_work`, from then on producers notify), looks once more,
-and then waits for the bell. Since any rule by which producers save notifications misses one in some
-race, it looks a few more times with growing pauses before it trusts the bell alone; the poll
-interval backs everything.
+Acks go along with the next claim: one call hands in what has been consumed and takes what comes
+next. While it is on its way, handlers run on what the last one has brought, and their acks gather
+for the next one. A lane that has all the work costs one call for each of its dispatches. Where no
+claim is to be expected (no room, the database does not answer, or the worker is about to leave),
+acks are the settler's; so are those of a call that has failed. There is one claim at a time, for
+what one has taken whose answer was lost is found by that (`release_strays`).
+
+A claim that brings less than there is room for has left nothing, for now. Then an ack frees a lane
+or a notification says that there is more. Producers notify when a fetcher has said that it sleeps
+(`await_work`); it looks once more then, and waits for the bell. Since any rule by which producers
+save notifications misses one in some race, it looks a few more times with growing pauses before it
+trusts the bell alone; the poll interval backs everything.
 """
 
 from __future__ import annotations
@@ -18,27 +26,29 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox.backoff import is_from_database, pause, persistently
 from pgmailbox.config import as_timedelta
-from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime
-    from typing import Any
-    from uuid import UUID
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from pgmailbox.config import MailboxConfig
-    from pgmailbox.store import Functions, Store
+    from pgmailbox.store import Call, Functions, Store
+    from pgmailbox.store.claims import Claimed
     from pgmailbox.worker.bell import Bell
+    from pgmailbox.worker.hold import Hold
+    from pgmailbox.worker.verdicts import Ack
 
-    Rows = Sequence[tuple[Any, ...]]
+    Acks = Sequence[tuple[Hold, Ack]]
 
 T = TypeVar("T")
 
 _log: Final = get_logger("worker")
 _FIRST_PAUSE: Final = 0.005
 _HORIZON: Final = 0.05
-_CLAIMED_AT: Final = DISPATCH_COLUMNS.index("last_claimed_at")
+_GRACE: Final = 0.002
+"""How long a handler may take to end before producers are told that the fetcher waits."""
+_MOST: Final = 1000
+"""What one claim takes at most."""
 _USELESS_PAUSE: Final = 0.02
 """Pause after a claim of which nothing can be run here, so that putting back does not spin."""
 
@@ -46,7 +56,9 @@ _USELESS_PAUSE: Final = 0.02
 class Fetcher:
     """Claims until stopped; hands rows to ``deliver`` with the moment the claim was sent.
 
-    ``deliver`` says whether any of them can be run here.
+    ``deliver`` says whether any of them can be run here. Acks that it has handed in are told to
+    ``acked``, with the dispatch_ids of those that were refused; ``settle`` takes those that go
+    without a claim.
     """
 
     def __init__(  # noqa: PLR0913 - it is given what it speaks to
@@ -56,9 +68,11 @@ class Fetcher:
         bell: Bell,
         *,
         config: MailboxConfig,
-        held_tokens: Callable[[], Sequence[UUID]],
+        held_tokens: Callable[[], Sequence[bytes]],
         room: Callable[[int], int],
-        deliver: Callable[[Rows, float], bool],
+        deliver: Callable[[Sequence[Claimed], float], bool],
+        acked: Callable[[Acks, Collection[bytes]], None],
+        settle: Callable[[Hold, Ack], None],
     ) -> None:
         self._store = store
         self._functions = functions
@@ -67,21 +81,36 @@ class Fetcher:
         self._held_tokens = held_tokens
         self._room = room
         self._deliver = deliver
+        self._acked = acked
+        self._settle = settle
         self._poll = config.seconds("poll_interval")
         self._stopping = asyncio.Event()
         self._pause = _FIRST_PAUSE
         self._pace = Pace()
-        self._last_claimed_at: datetime | None = None
-        """When it was last given something, by the database's clock."""
+        self._acks: list[tuple[Hold, Ack]] = []
+        self._carries = True
+        """Whether a claim is to be expected that acks can go along with."""
+        self._last: Claimed | None = None
+        """The last that it was given, by the database's clock."""
         self._is_unheard = False
         """Whether a claim was sent whose answer has not come."""
+        self._may_find = True
+        """Whether a claim may find something, as far as is known here."""
         self.is_idle = False
         """Whether the last claim found nothing, with room for more."""
 
     def stop(self) -> None:
         """Claim nothing more; `run` ends after the claim that may be on its way."""
         self._stopping.set()
+        self._carry_no_more()
         self._bell.ring()
+
+    def carry(self, hold: Hold, ack: Ack) -> bool:
+        """Take an ack along with the next claim. Returns False when none is to be expected."""
+        if self._carries:
+            self._acks.append((hold, ack))
+            self._bell.ring()
+        return self._carries
 
     def finished_one(self) -> None:
         """Note that a handler has ended: there is room again, for a fetcher that lacked it."""
@@ -89,8 +118,8 @@ class Fetcher:
         if not self.is_idle:
             self._bell.ring()
 
-    def settled_one(self, *, in_lane: bool) -> None:
-        """Note that a dispatch is settled: the next of its lane may be claimed now."""
+    def settled(self, *, in_lane: bool) -> None:
+        """Note that something is settled: if in a lane, its next may be claimed now."""
         if in_lane or not self.is_idle:
             self._bell.ring()
 
@@ -107,50 +136,111 @@ class Fetcher:
     async def _step(self) -> None:
         room = self._room(min(self._pace.expected(_HORIZON), self._config.prefetch))
         if room <= 0:
+            self._put_down()
             await self._bell.heard(None)
-        elif await self._claim(room):
-            self._pause = _FIRST_PAUSE
+        elif self._acks:
+            await self._exchange(min(room, _MOST))
+        elif self._may_find:
+            await self._claim(min(room, _MOST))
         else:
             await self._sleep()
 
-    async def _claim(self, room: int) -> bool:
-        rows, sent = await self._persistently(lambda: self._claimed(room), "claim")
-        self.is_idle = not rows
-        if rows and not self._deliver(rows, sent):
-            await pause(_USELESS_PAUSE, until=self._stopping)
-        return bool(rows)
+    # --- claiming -------------------------------------------------------------------------
 
-    async def _claimed(self, room: int) -> tuple[Rows, float]:
-        """Claim once; return the rows, and when the claim was sent."""
+    async def _claim(self, room: int) -> None:
         call = self._functions.claim(
             self._config.consumer_id,
             lease=as_timedelta("lease", self._config.lease),
             max_dispatches=room,
             queues=self._config.queues,
         )
+        rows, sent = await self._persistently(lambda: self._answered(call), "claim")
+        await self._receive(rows, sent, room)
+
+    async def _exchange(self, room: int) -> None:
+        """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
+        acks, self._acks = self._acks, []
+        call = self._functions.ack_and_claim(
+            [hold.key for hold, _ in acks],
+            [hold.claimed.claim_token for hold, _ in acks],
+            [ack.response for _, ack in acks],
+            self._config.consumer_id,
+            lease=as_timedelta("lease", self._config.lease),
+            max_dispatches=room,
+            queues=self._config.queues,
+        )
+        try:
+            rows, sent = await self._answered(call)
+        except Exception as error:
+            if not is_from_database(error):
+                raise
+            self._settle_apart(acks)
+            self._may_find = True
+            return
+        refused = {row.dispatch_id for row in rows if not row.claim_token}
+        self._acked(acks, refused)
+        await self._receive(rows[len(refused) :], sent, room)
+
+    async def _answered(self, call: Call[list[Claimed]]) -> tuple[list[Claimed], float]:
+        """Claim once; return the answer, and when the claim was sent."""
         await self._release_strays()
+        self._bell.forget()  # what it was rung for is there to be claimed
         self._is_unheard = True
         sent = time.monotonic()
-        rows = await self._store.run(call)
+        try:
+            rows = await self._store.run(call)
+        except Exception:
+            self._carry_no_more()  # until one succeeds
+            raise
         self._is_unheard = False
-        if rows:
-            self._last_claimed_at = max(row[_CLAIMED_AT] for row in rows)
+        self._carries = not self._stopping.is_set()
         return rows, sent
+
+    async def _receive(self, rows: Sequence[Claimed], sent: float, room: int) -> None:
+        self._may_find = len(rows) >= room
+        self.is_idle = not rows
+        if not rows:
+            return
+        self._pause = _FIRST_PAUSE
+        self._last = max(rows, key=lambda row: row.last_claimed_at)
+        if not self._deliver(rows, sent):
+            self._put_down()
+            await pause(_USELESS_PAUSE, until=self._stopping)
 
     async def _release_strays(self) -> None:
         """Give back what the last claim may have taken, if its answer was lost."""
-        if not self._is_unheard or self._last_claimed_at is None:
+        if not self._is_unheard or self._last is None:
             return
         strays = await self._store.run(
             self._functions.release_strays(
-                self._config.consumer_id, self._held_tokens(), self._last_claimed_at
+                self._config.consumer_id, self._held_tokens(), self._last.read("last_claimed_at")
             )
         )
         if strays:
             _log.warning("claims.released", dispatches=len(strays), why="their answer was lost")
 
+    # --- acks that go without a claim -------------------------------------------------------
+
+    def _carry_no_more(self) -> None:
+        self._carries = False
+        self._put_down()
+
+    def _put_down(self) -> None:
+        acks, self._acks = self._acks, []
+        self._settle_apart(acks)
+
+    def _settle_apart(self, acks: Iterable[tuple[Hold, Ack]]) -> None:
+        for hold, ack in acks:
+            self._settle(hold, ack)
+
+    # --- sleeping -------------------------------------------------------------------------
+
     async def _sleep(self) -> None:
+        """Wait for an ack, for a notification, for what comes due, or for a while."""
+        self._may_find = True
         first_time = self._pause == _FIRST_PAUSE
+        if first_time and self._is_busy() and await self._bell.heard(_GRACE):
+            return
         call = self._functions.await_work(self._config.consumer_id, self._config.queues)
         due = await self._persistently(lambda: self._store.run(call), "await_work")
         self._pause = min(self._pause * 4, self._poll)
@@ -161,6 +251,10 @@ class Fetcher:
             within = min(within, due.total_seconds())
         if await self._bell.heard(within):
             self._pause = _FIRST_PAUSE * 4
+
+    def _is_busy(self) -> bool:
+        """Tell whether anything is held here that is not settled yet."""
+        return self._room(0) < self._config.concurrency
 
     async def _persistently(self, operation: Callable[[], Awaitable[T]], what: str) -> T:
         return await persistently(

@@ -8,21 +8,21 @@ it was, and on whether the handler has really ended.
 
 from __future__ import annotations
 
-import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
+from uuid import UUID
 
 from psycopg import Connection
 
-from pgmailbox.models import Dispatch, DispatchStatus
+from pgmailbox.models import DISPATCH_COLUMNS, Dispatch, DispatchStatus
 from pgmailbox.store import SyncStore, to_jsonb
+from pgmailbox.store.claims import Claimed
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-    from uuid import UUID
 
     from psycopg import AsyncConnection
 
@@ -43,11 +43,35 @@ class LetGo(Enum):
         return self is not LetGo.STOPPED
 
 
+_CLAIMED_COLUMNS: Final = frozenset(Claimed._fields)
+_COLUMNS: Final = frozenset(DISPATCH_COLUMNS)
+
+
 @dataclass(frozen=True, slots=True)
 class HeldDispatch(Dispatch):
-    """The dispatch that a handler receives."""
+    """The dispatch that a handler receives.
+
+    A column is read from what the claim has answered when it is first asked for: most handlers
+    look at two or three of them.
+    """
 
     hold: Hold = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, hold: Hold) -> HeldDispatch:
+        """Return the dispatch of a hold."""
+        dispatch = object.__new__(cls)
+        object.__setattr__(dispatch, "hold", hold)
+        return dispatch
+
+    if not TYPE_CHECKING:  # it would hide a mistyped name
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the column holds
+            if name not in _COLUMNS:
+                raise AttributeError(f"a dispatch has no {name!r}", name=name, obj=self)
+            value = self.hold.column(name)
+            object.__setattr__(self, name, value)
+            return value
 
     @property
     def cancelled(self) -> bool:
@@ -112,6 +136,8 @@ class Desk:
 
     store: Store
     functions: Functions
+    keeper: Renews
+    consumer_id: str
     poll_interval: float
     """Seconds between two looks where no notification has come."""
 
@@ -128,18 +154,17 @@ class Desk:
 class Hold:
     """One claimed dispatch of this process."""
 
-    row: tuple[Any, ...]
-    """Its columns, in the order of DISPATCH_COLUMNS."""
-    dispatch_id: UUID
-    thread_id: str | None
+    claimed: Claimed
+    key: bytes
+    """Its dispatch_id, as it came over the wire."""
     kind: str
-    claim_token: UUID
-    attempt: int
+    lane: str | bytes
+    """What never runs twice at a time: its thread, or the dispatch if it has none."""
     deadline: float
     """When the lease lapses at the earliest, by this process's monotonic clock."""
-    keeper: Renews
+    since: float
+    """When it came here, by the same clock."""
     desk: Desk
-    since: float = field(default_factory=time.monotonic)
     suspensions: int = 0
     let_go: LetGo | None = None
     task: asyncio.Task[Verdict] | None = None
@@ -154,14 +179,43 @@ class Hold:
     """What to call when a command for its run has come."""
 
     @property
-    def lane(self) -> str | UUID:
-        """What never runs twice at a time: its thread, or the dispatch if it has none."""
-        return self.dispatch_id if self.thread_id is None else self.thread_id
+    def dispatch_id(self) -> UUID:
+        """Its identity."""
+        return UUID(bytes=self.key)
 
-    def held_dispatch(self) -> HeldDispatch:
-        """Return the dispatch for the handler."""
-        columns: tuple[Any, ...] = (*self.row, self)
-        return HeldDispatch(*columns)
+    @property
+    def claim_token(self) -> UUID:
+        """What every write must show."""
+        return UUID(bytes=self.claimed.claim_token)
+
+    @property
+    def thread_id(self) -> str | None:
+        """The thread that it is for, if any."""
+        return self.claimed.thread_id
+
+    @property
+    def attempt(self) -> int:
+        """Which execution it is in, from 1."""
+        return self.claimed.attempt_count + 1
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a failure makes it a dead letter."""
+        return self.attempt >= self.claimed.max_attempts
+
+    def column(self, name: str) -> Any:  # noqa: ANN401 - whatever the column holds
+        """Return a column of the dispatch as it is since the claim."""
+        match name:
+            case _ if name in _CLAIMED_COLUMNS:
+                return self.claimed.read(name)
+            case "status":
+                return DispatchStatus.CLAIMED.value
+            case "claimed_by" | "last_claimed_by":
+                return self.desk.consumer_id
+            case "updated_at":
+                return self.claimed.read("last_claimed_at")
+            case _:
+                return None  # of a run or an end: nothing is left of an earlier attempt
 
     async def is_acked(self) -> bool:
         """Look whether its handler has acked it; one that is gone by now was acked, too."""
@@ -193,7 +247,7 @@ class Hold:
         """Take the longer lease, now and at every renewal until `resume`."""
         self.suspensions += 1
         try:
-            await self.keeper.renew([self])
+            await self.desk.keeper.renew([self])
         except BaseException:
             self.resume()
             raise
@@ -214,35 +268,39 @@ class Renews:
 class Holds:
     """All that this process holds.
 
-    By claim token: a dispatch that was lost here may be claimed here anew before the first handler
-    has ended.
+    A dispatch that was lost here may be claimed here anew before the first handler has ended: those
+    are two holds.
     """
 
     def __init__(self) -> None:
-        self._by_token: dict[UUID, Hold] = {}
-        self._newest: dict[UUID, Hold] = {}
+        self._newest: dict[bytes, Hold] = {}
+        self._older: list[Hold] = []
 
     def __len__(self) -> int:
-        return len(self._by_token)
+        return len(self._newest) + len(self._older)
 
     def __iter__(self) -> Iterator[Hold]:
-        return iter(list(self._by_token.values()))
+        return iter([*self._older, *self._newest.values()])
 
-    def add(self, hold: Hold) -> None:
-        """Hold one more."""
-        self._by_token[hold.claim_token] = hold
-        self._newest[hold.dispatch_id] = hold
+    def add(self, hold: Hold) -> Hold | None:
+        """Hold one more; returns the earlier hold of the dispatch, if there is one."""
+        earlier = self._newest.get(hold.key)
+        if earlier is not None:
+            self._older.append(earlier)
+        self._newest[hold.key] = hold
+        return earlier
 
     def drop(self, hold: Hold) -> None:
         """Hold it no longer."""
-        self._by_token.pop(hold.claim_token, None)
-        if self._newest.get(hold.dispatch_id) is hold:
-            del self._newest[hold.dispatch_id]
+        if self._newest.get(hold.key) is hold:
+            del self._newest[hold.key]
+        elif hold in self._older:
+            self._older.remove(hold)
 
-    def tokens(self) -> list[UUID]:
+    def tokens(self) -> list[bytes]:
         """Return the claim tokens of all."""
-        return list(self._by_token)
+        return [hold.claimed.claim_token for hold in self]
 
     def of(self, dispatch_id: UUID) -> Hold | None:
         """Return the newest hold of a dispatch, if there is one."""
-        return self._newest.get(dispatch_id)
+        return self._newest.get(dispatch_id.bytes)

@@ -1,4 +1,4 @@
-"""Writes verdicts to the database, in batches.
+"""Writes verdicts to the database, in batches: all but the acks that go along with a claim.
 
 While one batch is on its way the next one gathers: a lone dispatch is settled at once, a busy
 worker settles many in one call. A batch whose connection broke is sent again: a settle that had
@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 from pgmailbox import metrics
 from pgmailbox.backoff import first_line, is_from_database, persistently
 from pgmailbox.errors import ClaimLost, Refused
-from pgmailbox.models import DISPATCH_COLUMNS, DispatchStatus
+from pgmailbox.models import DispatchStatus
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.verdicts import (
     Ack,
@@ -33,34 +33,32 @@ from pgmailbox.worker.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterable
-    from uuid import UUID
+    from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 
     from pgmailbox.store import Call, Functions, Store
     from pgmailbox.worker.hold import Hold
     from pgmailbox.worker.verdicts import Verdict
 
-    Batch = list[tuple[Hold, Verdict]]
+    Batch = Sequence[tuple[Hold, Verdict]]
 
 T = TypeVar("T")
 
 _log: Final = get_logger("worker")
-_MAX_ATTEMPTS: Final = DISPATCH_COLUMNS.index("max_attempts")
 _MOST: Final = 500
 _TRIES: Final = 3
 """How often one dispatch is sent that the database does not accept, though it is there."""
 
 
 class Settler:
-    """Settles what handlers have ended, and tells `on_settled` about each."""
+    """Settles what handlers have ended, and tells `on_settled` about all of it."""
 
     def __init__(
-        self, store: Store, functions: Functions, *, on_settled: Callable[[Hold], None]
+        self, store: Store, functions: Functions, *, on_settled: Callable[[Iterable[Hold]], None]
     ) -> None:
         self._store = store
         self._functions = functions
         self._on_settled = on_settled
-        self._waiting: Batch = []
+        self._waiting: list[tuple[Hold, Verdict]] = []
         self._news = asyncio.Event()
         self._closed = False
 
@@ -69,7 +67,7 @@ class Settler:
         if isinstance(verdict, Drop | Settled):
             if isinstance(verdict, Settled):
                 metrics.record(metrics.SETTLED, 1, outcome="ack")
-            self._on_settled(hold)
+            self._on_settled([hold])
             return
         self._waiting.append((hold, verdict))
         self._news.set()
@@ -96,8 +94,7 @@ class Settler:
             for group in _alike(batch):
                 await self._contained(group, self._send(group))
         finally:
-            for hold, _ in batch:
-                self._on_settled(hold)
+            self._on_settled(hold for hold, _ in batch)
 
     async def _contained(self, group: Batch, work: Awaitable[None]) -> None:
         """Do it; where the database refuses, leases will lapse, and it runs again elsewhere."""
@@ -130,11 +127,19 @@ class Settler:
                 raise
             await self._send_otherwise(group, error, tries)
             return
-        settled, outcome = set(answered), type(group[0][1]).__name__.lower()
-        _count(group, settled, outcome)
-        for hold, _ in group:
-            if hold.dispatch_id not in settled:
-                self._say("claim.lost", hold, verdict=outcome)
+        if len(group) == 1:
+            self.note(group, () if answered else (group[0][0].key,))
+        else:
+            self.note(group, {hold.key for hold, _ in group}.difference(answered))
+
+    def note(self, group: Batch, refused: Collection[bytes]) -> None:
+        """Note what has become of verdicts that are alike: settled, but for those refused."""
+        lost = [hold for hold, _ in group if hold.key in refused] if refused else []
+        outcome = _outcome(group[0][1])
+        if metrics.is_collected():
+            _count(group, lost, outcome)
+        for hold in lost:
+            self._say("claim.lost", hold, verdict=outcome)
 
     async def _send_otherwise(self, group: Batch, error: Exception, tries: int) -> None:
         """Settle what the database did not accept as it was sent."""
@@ -164,7 +169,7 @@ class Settler:
         if found is not None and found.claim_token == hold.claim_token:
             await self._send([(hold, Supersede("thread interrupted"))])
         elif found is None or found.status != DispatchStatus.ACKED:
-            self._say("claim.lost", hold, verdict=type(verdict).__name__.lower())
+            self._say("claim.lost", hold, verdict=_outcome(verdict))
 
     async def _persistently(self, call: Call[T]) -> T:
         return await persistently(lambda: self._store.run(call), log=_log, what="settle")
@@ -172,9 +177,9 @@ class Settler:
     def _say(self, event: str, hold: Hold, **context: str) -> None:
         _log.warning(event, dispatch_id=str(hold.dispatch_id), thread_id=hold.thread_id, **context)
 
-    def _call_for(self, group: Batch) -> Call[list[UUID]]:
-        ids = [hold.dispatch_id for hold, _ in group]
-        tokens = [hold.claim_token for hold, _ in group]
+    def _call_for(self, group: Batch) -> Call[list[Any]]:
+        ids = [hold.key for hold, _ in group]
+        tokens = [hold.claimed.claim_token for hold, _ in group]
         f = self._functions
         verdict = group[0][1]
         match verdict:
@@ -195,7 +200,7 @@ class Settler:
                 raise AssertionError(f"{verdict} writes nothing")
         assert_never(verdict)
 
-    def _call_for_one(self, hold: Hold, verdict: Supersede | Finish | Wait) -> Call[list[UUID]]:
+    def _call_for_one(self, hold: Hold, verdict: Supersede | Finish | Wait) -> Call[list[Any]]:
         f, fence = self._functions, (hold.dispatch_id, hold.claim_token)
         match verdict:
             case Supersede(reason=reason):
@@ -206,26 +211,26 @@ class Settler:
                 return f.wait_run(run_id, *fence, reason=reason, detail=detail)
 
 
-def _count(group: Batch, settled: set[UUID], outcome: str) -> None:
-    if not metrics.is_collected():
-        return
-    metrics.record(metrics.SETTLED, len(settled), outcome=outcome)
-    if len(settled) < len(group):
-        metrics.record(metrics.SETTLED, len(group) - len(settled), outcome="lost")
-    dead = sum(_is_final(*item) for item in group if item[0].dispatch_id in settled)
+def _outcome(verdict: Verdict) -> str:
+    return type(verdict).__name__.lower()
+
+
+def _count(group: Batch, lost: Collection[Hold], outcome: str) -> None:
+    metrics.record(metrics.SETTLED, len(group) - len(lost), outcome=outcome)
+    if lost:
+        metrics.record(metrics.SETTLED, len(lost), outcome="lost")
+    dead = sum(_is_final(hold, verdict) for hold, verdict in group if hold not in lost)
     if dead:
         metrics.record(metrics.DEAD_LETTERED, dead, by="handler")
 
 
 def _is_final(hold: Hold, verdict: Verdict) -> bool:
     """Tell whether a verdict makes a dead letter."""
-    return isinstance(verdict, Dead) or (
-        isinstance(verdict, Nack) and hold.attempt >= hold.row[_MAX_ATTEMPTS]
-    )
+    return isinstance(verdict, Dead) or (isinstance(verdict, Nack) and hold.is_last_attempt)
 
 
 def _alike(batch: Batch) -> Iterable[Batch]:
-    groups: defaultdict[Hashable, Batch] = defaultdict(list)
+    groups: defaultdict[Hashable, list[tuple[Hold, Verdict]]] = defaultdict(list)
     for hold, verdict in batch:
         groups[_likeness(hold, verdict)].append((hold, verdict))
     return groups.values()
@@ -237,6 +242,6 @@ def _likeness(hold: Hold, verdict: Verdict) -> Hashable:
         case Nack(delay=delay) | Release(delay=delay):
             return type(verdict), delay
         case Supersede() | Finish() | Wait():
-            return type(verdict), hold.dispatch_id
+            return type(verdict), hold.key
         case _:
             return (type(verdict),)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Consumed; ``response`` is what the handler returned, None for nothing."""
+    """Consumed; ``response`` is what the handler returned, as JSON text, None for nothing."""
 
-    response: Jsonb | None = None
+    response: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

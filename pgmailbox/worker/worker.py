@@ -1,6 +1,8 @@
 """One worker: claims, runs handlers, keeps leases, settles. Each part is a file of its own.
 
-    Fetcher --rows--> Worker --starts--> Execution --verdict--> Settler
+       .-------------------acks----------------.
+       v                                       |
+    Fetcher --rows--> Worker --starts--> Execution --verdicts--> Settler
                         |                    ^
                         `--Holds-- Keeper ---' cancels what is lost
 
@@ -12,13 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pgmailbox import metrics
-from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.execution import Execution, verdict_of
@@ -27,14 +28,15 @@ from pgmailbox.worker.hold import Desk, Hold, Holds, LetGo
 from pgmailbox.worker.keeper import Keeper
 from pgmailbox.worker.limits import Limit
 from pgmailbox.worker.settler import Settler
-from pgmailbox.worker.verdicts import Nack, Release
+from pgmailbox.worker.verdicts import Ack, Nack, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from uuid import UUID
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.store import Functions, Store
+    from pgmailbox.store.claims import Claimed
     from pgmailbox.worker.handlers import Handler, Handlers
     from pgmailbox.worker.verdicts import Verdict
 
@@ -44,19 +46,6 @@ _BUFFER_SECONDS: Final = 1.0
 """How long a dispatch may wait here for a handler to be free, before it is given back."""
 _QUIT_TIMEOUT: Final = 1.0
 """How long handlers that are cancelled in an abort have for their clean-up."""
-_ID, _THREAD, _QUEUE, _KIND, _TOKEN, _ATTEMPTS, _AVAILABLE_AT, _CLAIMED_AT = (
-    DISPATCH_COLUMNS.index(name)
-    for name in (
-        "dispatch_id",
-        "thread_id",
-        "queue",
-        "kind",
-        "claim_token",
-        "attempt_count",
-        "available_at",
-        "last_claimed_at",
-    )
-)
 
 
 class Worker:
@@ -67,11 +56,10 @@ class Worker:
     ) -> None:
         self._handlers = handlers
         self._config = config
-        self._desk = Desk(store, functions, config.seconds("poll_interval"))
         self._holds = Holds()
         self._buffer: deque[Hold] = deque()
         self._running: set[asyncio.Task[Verdict]] = set()
-        self._lanes: set[str | UUID] = set()
+        self._lanes: set[str | bytes] = set()
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
         self._draining = False
@@ -81,6 +69,9 @@ class Worker:
         self._bell = Bell()
         self._settler = Settler(store, functions, on_settled=self._settled)
         self._keeper = Keeper(store, functions, self._holds, config=config, let_go=self._let_go)
+        self._desk = Desk(
+            store, functions, self._keeper, config.consumer_id, config.seconds("poll_interval")
+        )
         self._fetcher = Fetcher(
             store,
             functions,
@@ -89,6 +80,8 @@ class Worker:
             held_tokens=self._holds.tokens,
             room=self._room,
             deliver=self._receive,
+            acked=self._acked,
+            settle=self._settler.put,
         )
 
     # --- what the rest of the house may do ------------------------------------------------
@@ -177,26 +170,23 @@ class Worker:
     def _room(self, ahead: int) -> int:
         return self._config.concurrency + ahead - len(self._running) - len(self._buffer)
 
-    def _receive(self, rows: Sequence[tuple[Any, ...]], sent: float) -> bool:
+    def _receive(self, rows: Sequence[Claimed], sent: float) -> bool:
         """Take what was claimed; returns whether any of it can be run here."""
-        deadline = self._keeper.deadline(sent)
+        deadline, now = self._keeper.deadline(sent), time.monotonic()
         before = len(self._buffer) + len(self._running)
         for row in rows:
             hold = Hold(
-                row=row,
-                dispatch_id=row[_ID],
-                thread_id=row[_THREAD],
-                kind=row[_KIND],
-                claim_token=row[_TOKEN],
-                attempt=row[_ATTEMPTS] + 1,
+                claimed=row,
+                key=row.dispatch_id,
+                kind=row.kind,
+                lane=row.dispatch_id if row.thread_id is None else row.thread_id,
                 deadline=deadline,
-                keeper=self._keeper,
+                since=now,
                 desk=self._desk,
             )
-            earlier = self._holds.of(hold.dispatch_id)
+            earlier = self._holds.add(hold)
             if earlier is not None:
                 self._keeper.note_loss(earlier)
-            self._holds.add(hold)
             self._admit(hold)
         self._start_waiting()
         if metrics.is_collected():
@@ -215,8 +205,8 @@ class Worker:
 
     def _start_waiting(self) -> None:
         """Start what is in the buffer, as far as there is room; keep the order of the rest."""
-        waiting: deque[Hold] = deque()
-        ahead: Counter[str] = Counter()
+        waiting: list[Hold] = []
+        ahead: dict[str, int] = {}
         while self._buffer and len(self._running) < self._config.concurrency:
             hold = self._buffer.popleft()
             handler = self._handlers.get(hold.kind)
@@ -229,8 +219,8 @@ class Worker:
             limit = self._limit(handler)
             if limit.has_room:
                 self._start(hold, handler)
-            elif ahead[hold.kind] < limit.may_wait:
-                ahead[hold.kind] += 1
+            elif ahead.get(hold.kind, 0) < limit.may_wait:
+                ahead[hold.kind] = ahead.get(hold.kind, 0) + 1
                 waiting.append(hold)
             else:
                 self._settle(hold, Release(limit.delay))
@@ -267,8 +257,10 @@ class Worker:
         while True:
             await asyncio.sleep(_BUFFER_SECONDS / 2)
             oldest = time.monotonic() - _BUFFER_SECONDS
-            for hold in [hold for hold in self._buffer if hold.since < oldest]:
-                self._buffer.remove(hold)
+            late = [hold for hold in self._buffer if hold.since < oldest]
+            if late:
+                self._buffer = deque(hold for hold in self._buffer if hold.since >= oldest)
+            for hold in late:
                 self._settle(hold, Release())
 
     # --- letting go -----------------------------------------------------------------------
@@ -281,11 +273,21 @@ class Worker:
 
     def _settle(self, hold: Hold, verdict: Verdict) -> None:
         hold.settling = True
-        self._settler.put(hold, verdict)
+        if not (isinstance(verdict, Ack) and self._fetcher.carry(hold, verdict)):
+            self._settler.put(hold, verdict)
 
-    def _settled(self, hold: Hold) -> None:
-        self._holds.drop(hold)
-        self._fetcher.settled_one(in_lane=hold.thread_id is not None)
+    def _acked(self, acks: Sequence[tuple[Hold, Ack]], refused: Collection[bytes]) -> None:
+        """Note what was handed in along with a claim, which has taken what comes next."""
+        self._settler.note(acks, refused)
+        for hold, _ in acks:
+            self._holds.drop(hold)
+
+    def _settled(self, holds: Iterable[Hold]) -> None:
+        in_lane = False
+        for hold in holds:
+            self._holds.drop(hold)
+            in_lane = in_lane or hold.thread_id is not None
+        self._fetcher.settled(in_lane=in_lane)
 
     def _warn_unhandled(self, hold: Hold) -> None:
         if hold.kind not in self._warned:
@@ -298,10 +300,10 @@ class Worker:
             )
 
 
-def _record_pickup(rows: Sequence[tuple[Any, ...]]) -> None:
+def _record_pickup(rows: Sequence[Claimed]) -> None:
     for row in rows:
-        waited = row[_CLAIMED_AT] - row[_AVAILABLE_AT]
-        metrics.record(metrics.PICKUP, waited.total_seconds(), queue=row[_QUEUE])
+        waited = row.read("last_claimed_at") - row.read("available_at")
+        metrics.record(metrics.PICKUP, waited.total_seconds(), queue=row.queue)
 
 
 def _verdict_of(hold: Hold, task: asyncio.Task[Verdict]) -> Verdict:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import sys
 import threading
 import time
+from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
 
-from pgmailbox import DeadLetter, InvalidArgument, Retry, Snooze
+from pgmailbox import DeadLetter, Dispatch, InvalidArgument, Retry, Snooze
 from pgmailbox.models import DISPATCH_COLUMNS
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import rows
@@ -54,6 +57,57 @@ async def test_a_handler_receives_every_column_and_its_attempt_counts_from_one(
     assert first.lease_until is not None
     assert [d.attempt for d in received] == [1, 2]
     assert second.claim_token != first.claim_token
+
+
+async def test_what_a_handler_receives_is_what_the_table_has(
+    mailbox: Mailbox, conn: Connection
+) -> None:
+    seen: list[tuple[HeldDispatch, Dispatch]] = []
+
+    @mailbox.handler("default")
+    async def look(dispatch: HeldDispatch) -> None:
+        seen.append((dispatch, await load(mailbox, dispatch.dispatch_id)))
+        if dispatch.attempt == 1:
+            raise Retry("not yet", delay=0)
+
+    run_id = uuid4()
+    async with running(mailbox):
+        bare = await mailbox.enqueue(None, queue="default")
+        full = await mailbox.enqueue(
+            {"a": [1, "é"]}, thread_id="t", dedupe_key="k", priority=3, run_id=run_id
+        )
+        for sent in (bare, full):
+            await until_status(mailbox, sent, "acked")
+    assert len(seen) == 4
+    for received, found in seen:
+        columns = {name: getattr(received, name) for name in DISPATCH_COLUMNS}
+        assert columns == {name: getattr(found, name) for name in DISPATCH_COLUMNS}
+        assert {name: type(value) for name, value in columns.items()} == {
+            name: type(getattr(found, name)) for name in DISPATCH_COLUMNS
+        }
+    assert {received.last_error for received, _ in seen} == {None, "not yet"}
+
+
+async def test_what_a_handler_receives_is_a_value(mailbox: Mailbox) -> None:
+    seen: list[HeldDispatch] = []
+
+    @mailbox.handler("default")
+    async def look(dispatch: HeldDispatch) -> None:
+        seen.append(dispatch)
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({"n": 1}, thread_id="t")
+        await until_status(mailbox, sent, "acked")
+    (received,) = seen
+    assert isinstance(received, Dispatch)
+    assert f"dispatch_id={sent.dispatch_id!r}, thread_id='t', run_id=None" in repr(received)
+    assert "hold" not in repr(received)
+    assert received == copy.copy(received)
+    assert received.payload is received.payload, "read once"
+    with pytest.raises(FrozenInstanceError):
+        received.payload = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="no_such"):
+        received.no_such  # type: ignore[attr-defined] # noqa: B018
 
 
 # --- returning ----------------------------------------------------------------------------

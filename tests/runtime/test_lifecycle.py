@@ -14,7 +14,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox import LifecycleBusy, LifecycleConfig, Mailbox, MailboxConfig, PgMailboxError
+from pgmailbox import LifecycleBusy, LifecycleConfig, Mailbox, MailboxConfig, PgMailboxError, Retry
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import one, rows, wait_until_async
@@ -493,7 +493,7 @@ async def test_a_part_that_fails_ends_the_lifecycle_loudly(mailbox: Mailbox, par
     @mailbox.handler("default")
     async def work(dispatch: HeldDispatch) -> None:
         if dispatch.payload == "quick":
-            return
+            raise Retry
         began.set()
         try:
             await asyncio.sleep(60)

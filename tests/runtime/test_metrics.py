@@ -234,4 +234,4 @@ def test_the_applications_own_opentelemetry_gets_the_figures(dsn: str) -> None:
     operations = {
         point["attributes"]["operation"] for point in found["pgmailbox.operation.duration"]
     }
-    assert {"enqueue", "claim", "ack_many", "reclaim_expired_leases"} <= operations
+    assert {"enqueue", "claim", "ack_and_claim", "reclaim_expired_leases"} <= operations

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
 
-from psycopg.types.json import Jsonb
-
+from pgmailbox.store.claims import Claimed, documents, uuids
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.fetcher import Pace
 from pgmailbox.worker.handlers import Handlers
-from pgmailbox.worker.hold import Hold, Holds, LetGo, Renews
+from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.limits import Limit
 from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, plainer
 
@@ -21,22 +20,21 @@ if TYPE_CHECKING:
     import pytest
 
     from pgmailbox.worker.handlers import Handler
+    from pgmailbox.worker.hold import Desk
 
 
-def hold(**more: Any) -> Hold:  # noqa: ANN401 - its fields
-    settings: dict[str, Any] = {
-        "row": (),
-        "dispatch_id": uuid4(),
-        "thread_id": None,
-        "kind": "default",
-        "claim_token": uuid4(),
-        "attempt": 1,
-        "deadline": 0.0,
-        "keeper": Renews(),
-        "desk": None,
-        **more,
-    }
-    return Hold(**settings)
+def hold(key: bytes | None = None) -> Hold:
+    key = uuid4().bytes if key is None else key
+    claimed = claim(dispatch_id=key)
+    return Hold(
+        claimed, key, kind="default", lane=key, deadline=0.0, since=0.0, desk=cast("Desk", None)
+    )
+
+
+def claim(**more: Any) -> Claimed:  # noqa: ANN401 - its fields
+    columns: dict[str, Any] = dict.fromkeys(Claimed._fields)
+    columns |= {"claim_token": uuid4().bytes, "loaders": {}}
+    return Claimed(**columns | more)
 
 
 # --- Bell ---------------------------------------------------------------------------------
@@ -49,6 +47,13 @@ async def test_a_bell_remembers_one_ring_until_it_is_heard() -> None:
     assert await bell.heard(60)
     assert not await bell.heard(0)
     assert not await bell.heard(0.01)
+
+
+async def test_a_bell_may_forget() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.forget()
+    assert not await bell.heard(0)
 
 
 async def test_a_bell_wakes_who_waits() -> None:
@@ -144,9 +149,9 @@ async def test_a_handler_is_cancelled_once_and_once_more_when_the_worker_stops()
 def test_two_claims_of_one_dispatch_are_two_holds() -> None:
     holds = Holds()
     old = hold()
-    new = hold(dispatch_id=old.dispatch_id)
-    holds.add(old)
-    holds.add(new)
+    new = hold(old.key)
+    assert holds.add(old) is None
+    assert holds.add(new) is old
     assert list(holds) == [old, new]
     assert holds.of(old.dispatch_id) is new
     holds.drop(old)
@@ -157,9 +162,18 @@ def test_two_claims_of_one_dispatch_are_two_holds() -> None:
     assert holds.of(old.dispatch_id) is None
 
 
-def test_a_lane_is_the_thread_or_the_dispatch_itself() -> None:
-    alone, threaded = hold(), hold(thread_id="t")
-    assert (alone.lane, threaded.lane) == (alone.dispatch_id, "t")
+# --- parameters -----------------------------------------------------------------------------
+
+
+def test_ids_are_an_array_in_text() -> None:
+    first, second = UUID(int=1), UUID(int=2**127)
+    assert uuids([first.bytes, second.bytes]) == f"{{{first.hex},{second.hex}}}"
+    assert uuids([]) == "{}"
+
+
+def test_documents_are_an_array_in_text_unless_there_are_none() -> None:
+    assert documents(['"a\\n"', None]) == r"""{"\"a\\n\"",NULL}"""
+    assert documents([None, None]) is None
 
 
 # --- verdicts -----------------------------------------------------------------------------
@@ -167,7 +181,7 @@ def test_a_lane_is_the_thread_or_the_dispatch_itself() -> None:
 
 def test_what_cannot_be_stored_is_settled_otherwise() -> None:
     error = ValueError("too large")
-    assert plainer(Ack(Jsonb({})), error) == Nack("the result cannot be stored: too large")
+    assert plainer(Ack("{}"), error) == Nack("the result cannot be stored: too large")
     assert plainer(Nack("schön", timedelta(1)), error) == Nack("sch\\xf6n", timedelta(1))
     assert plainer(Dead("\u2713", timed_out=True), error) == Dead("\\u2713", timed_out=True)
     for verdict in (Ack(), Nack("plain"), Release(), Drop()):

@@ -1,0 +1,105 @@
+"""What a claim answers: as little as can be, and as cheap to read as can be.
+
+A claim hands out hundreds of dispatches, and a worker looks at few of their columns. What it can
+say by itself is not asked for; ids, times and payloads are left as they came over the wire, until a
+handler wants to see them. That is most of what a claim would cost a worker.
+
+Each is read by what psycopg has registered on the connection that it came from, like any result: in
+the session's time zone, by the application's own JSON decoder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from psycopg import postgres
+from psycopg.adapt import Transformer
+from psycopg.pq import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from psycopg.abc import AdaptContext
+    from psycopg.rows import RowMaker
+
+    from pgmailbox.store.calls import Column
+
+
+class Claimed(NamedTuple):
+    """A row of a claim; bytes are values in PostgreSQL's binary format."""
+
+    loaders: Mapping[str, Callable[[bytes], Any]]
+    """How to read the columns that are bytes."""
+    dispatch_id: bytes
+    claim_token: bytes
+    thread_id: str | None
+    kind: str
+    queue: str
+    attempt_count: int
+    max_attempts: int
+    last_claimed_at: bytes
+    run_id: bytes | None
+    payload: bytes
+    priority: int
+    dedupe_key: str | None
+    dispatch_epoch: int
+    available_at: bytes
+    last_error: str | None
+    lease_until: bytes
+    created_at: bytes
+
+    def read(self, column: str) -> Any:  # noqa: ANN401 - whatever the column holds
+        """Return the value of a column."""
+        value = getattr(self, column)
+        return self.loaders[column](value) if isinstance(value, bytes) else value
+
+
+_RAW: Final = {
+    "dispatch_id": "uuid",
+    "claim_token": "uuid",
+    "last_claimed_at": "timestamptz",
+    "run_id": "uuid",
+    "payload": "jsonb",
+    "available_at": "timestamptz",
+    "lease_until": "timestamptz",
+    "created_at": "timestamptz",
+}
+"""The columns that are not read at once, and their types."""
+
+
+CLAIMED_COLUMNS: Final[Sequence[Column]] = tuple(
+    (f"{_RAW[name]}_send", name) if name in _RAW else name for name in Claimed._fields[1:]
+)
+"""What to select for `claimed_row`."""
+
+
+def claimed_row(cursor: AdaptContext) -> RowMaker[Claimed]:
+    """Make rows of CLAIMED_COLUMNS (a row factory)."""
+    transformer = Transformer(cursor)
+    by_type = {
+        name: transformer.get_loader(postgres.types[name].oid, Format.BINARY).load
+        for name in set(_RAW.values())
+    }
+    loaders = {column: by_type[name] for column, name in _RAW.items()}
+    return lambda values: Claimed._make((loaders, *values))
+
+
+def uuids(raw: Iterable[bytes]) -> str:
+    """Return raw ids as a parameter of type uuid[]."""
+    return _array(b"".join(raw).hex(",", 16))
+
+
+def documents(texts: Sequence[str | None]) -> str | None:
+    """Return JSON texts as a parameter of type jsonb[]; None when there are none."""
+    if not any(texts):
+        return None
+    return _array(",".join("NULL" if text is None else _quoted(text) for text in texts))
+
+
+def _array(items: str) -> str:
+    return f"{{{items}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,205 @@
+"""Acks go along with the next claim: what that saves, and what it must not cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from pgmailbox.store import Store
+from tests.runtime.houses import running, until_drained, until_status
+from tests.sessions import rows, wait_until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgmailbox import HeldDispatch, Mailbox
+    from pgmailbox.store import Call
+    from tests.runtime.houses import NewMailbox
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+    After = Callable[[Call[Any], Any], Awaitable[None]]
+
+
+class Calls:
+    """The calls that stores make, in order; ``after`` sees each with its answer, and may raise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        self.after: After | None = None
+        run = Store.run
+
+        async def noted(store: Store, call: Call[Any], *args: Any, **more: Any) -> Any:  # noqa: ANN401
+            self.made.append(call.function)
+            answer = await run(store, call, *args, **more)
+            if self.after is not None:
+                await self.after(call, answer)
+            return answer
+
+        monkeypatch.setattr(Store, "run", noted)
+
+    def counted(self, *functions: str) -> Counter[str]:
+        return Counter(function for function in self.made if function in functions)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Calls of this process from the beginning of the test on."""
+    return Calls(monkeypatch)
+
+
+HOT = ("claim", "ack_and_claim", "ack_many", "await_work")
+
+
+async def test_a_lane_that_has_all_the_work_costs_one_call_for_each_of_its_dispatches(
+    mailbox: Mailbox, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.worker.fetcher._GRACE", 30.0)
+    mailbox.handler("default")(_nothing)
+    ended = asyncio.Event()
+
+    @mailbox.handler("last")
+    async def last(dispatch: HeldDispatch) -> None:
+        ended.set()
+
+    many = 300
+    await mailbox.enqueue_many(
+        {"thread_id": "t", "kind": "default" if n < many else "last"} for n in range(many + 1)
+    )
+    async with running(mailbox):
+        await ended.wait()
+        found = calls.counted(*HOT)
+        assert found["ack_and_claim"] == many
+        assert found.total() <= many + 2, "the first claim, and a look when the listener connects"
+        await until_drained(mailbox)
+
+
+async def test_work_without_lanes_is_taken_and_handed_in_by_the_same_calls(
+    new_mailbox: NewMailbox, calls: Calls
+) -> None:
+    mailbox = new_mailbox(concurrency=50, prefetch=50)
+    mailbox.handler("default")(_nothing)
+    many = 5_000
+    await mailbox.enqueue_many({"payload": n} for n in range(many))
+    async with running(mailbox):
+        await until_drained(mailbox)
+    found = calls.counted(*HOT)
+    assert found["ack_and_claim"] > found["claim"] + found["ack_many"]
+    assert found.total() < many / 20
+
+
+async def test_an_ack_that_is_refused_on_the_way_costs_the_others_nothing(
+    mailbox: Mailbox, calls: Calls, conn: Connection
+) -> None:
+    go_on = asyncio.Event()
+    ran: Counter[int] = Counter()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> str:
+        ran[dispatch.payload] += 1
+        if ran[dispatch.payload] == 1:
+            await go_on.wait()
+        return "done"
+
+    with capture_logs() as logs:
+        async with running(mailbox):
+            sent = await mailbox.enqueue_many(
+                {"payload": n, "thread_id": f"t{n % 3}"} for n in range(6)
+            )
+            await wait_until_async(lambda: len(ran) == 3)
+            takes_over = (
+                "update pgmailbox.dispatch set claim_token = gen_random_uuid()"
+                " where dispatch_id = %s"
+            )
+            conn.execute(takes_over.encode(), [sent[1].dispatch_id])
+            go_on.set()
+            for one in (sent[0], sent[2], sent[3], sent[5]):
+                done = await until_status(mailbox, one, "acked")
+                assert done.run_response == "done"
+            assert calls.counted("ack_and_claim")
+            lost = [entry for entry in logs if entry["event"] == "claim.lost"]
+            assert [entry["dispatch_id"] for entry in lost] == [str(sent[1].dispatch_id)]
+            lapse = "update pgmailbox.dispatch set lease_until = now() where dispatch_id = %s"
+            conn.execute(lapse.encode(), [sent[1].dispatch_id])
+            await mailbox.sweep()
+            await until_drained(mailbox)
+    assert ran == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1, 5: 1}
+
+
+async def test_an_answer_that_is_lost_after_the_commit_costs_neither_acks_nor_what_was_claimed(
+    new_mailbox: NewMailbox, calls: Calls, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=3600)
+    lost: list[Any] = []
+    ran: Counter[int] = Counter()
+
+    async def lose_the_third(call: Call[Any], answer: Any) -> None:  # noqa: ANN401
+        if (
+            call.function == "ack_and_claim"
+            and answer
+            and calls.counted("ack_and_claim").total() > 2
+        ):
+            calls.after = None
+            lost.append(answer)
+            raise psycopg.OperationalError("the connection is lost")
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        ran[dispatch.payload] += 1
+
+    calls.after = lose_the_third
+    async with running(mailbox):
+        await mailbox.enqueue_many(
+            {"payload": n, "thread_id": f"t{n % 5}", "max_attempts": 1} for n in range(50)
+        )
+        await until_drained(mailbox)
+    assert lost
+    assert calls.counted("release_strays")
+    assert ran == dict.fromkeys(range(50), 1), "what was claimed went back, and runs"
+    query = "select status, attempt_count from pgmailbox.dispatches"
+    assert rows(conn, query) == [{"status": "acked", "attempt_count": 0}] * 50
+
+
+async def test_while_the_call_that_carries_acks_fails_they_go_by_themselves(
+    mailbox: Mailbox, calls: Calls
+) -> None:
+    async def fail(call: Call[Any], answer: Any) -> None:  # noqa: ANN401
+        if call.function == "ack_and_claim":
+            raise psycopg.OperationalError("the connection is lost")
+
+    mailbox.handler("default")(_nothing)
+    calls.after = fail
+    async with running(mailbox):
+        await mailbox.enqueue_many({"thread_id": f"t{n % 3}"} for n in range(30))
+        await until_drained(mailbox)
+    assert calls.counted("ack_many")
+
+
+async def test_a_worker_that_drains_acks_without_claiming(mailbox: Mailbox, calls: Calls) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        began.set()
+        await go_on.wait()
+
+    async with running(mailbox) as handle:
+        sent = await mailbox.enqueue({}, thread_id="t")
+        left = await mailbox.enqueue({}, thread_id="t")
+        await began.wait()
+        stopping = asyncio.create_task(handle.shutdown())
+        await wait_until_async(lambda: handle._worker._draining)
+        calls.made.clear()
+        go_on.set()
+        await stopping
+        assert calls.counted(*HOT) == {"ack_many": 1}
+        await until_status(mailbox, sent, "acked")
+        await until_status(mailbox, left, "queued")
+
+
+async def _nothing(dispatch: HeldDispatch) -> None:
+    """Do nothing."""
