@@ -113,18 +113,15 @@ class _Run:
 
     def _on(self, server: EmbeddedPostgres, workloads: Sequence[Workload], rounds: int) -> None:
         laboratory = Laboratory(server.tcp_dsn)
-        with laboratory.prepared(self._contenders):
+        with laboratory.prepared(self._contenders, self._failed) as ready:
             for number in range(rounds):
                 for workload in workloads:
-                    for contender in self._in_turn(workload, number):
+                    for contender in _in_turn(ready, workload, number):
                         self._one(laboratory, workload, contender, number + 1)
 
-    def _in_turn(self, workload: Workload, number: int) -> Sequence[Installed]:
-        """Let another contender begin in each round."""
-        if workload.of_pgmailbox_only:
-            return [contender for contender in self._contenders if contender.contender.is_pgmailbox]
-        start = number % len(self._contenders)
-        return [*self._contenders[start:], *self._contenders[:start]]
+    def _failed(self, contender: Installed, error: ContenderFailed) -> None:
+        self._results.notes.append(f"{contender.name} is left out: {error}")
+        _tell(self._results.notes[-1])
 
     def _one(
         self, laboratory: Laboratory, workload: Workload, contender: Installed, number: int
@@ -148,6 +145,14 @@ class _Run:
             self._results.write(self._raw)
         seconds = time.monotonic() - began
         _tell(f"round {number}: {workload.name}, {contender.name}: {told} [{seconds:.1f} s]")
+
+
+def _in_turn(ready: Sequence[Installed], workload: Workload, number: int) -> Sequence[Installed]:
+    """Let another contender begin in each round."""
+    if workload.of_pgmailbox_only:
+        return [contender for contender in ready if contender.contender.is_pgmailbox]
+    start = number % max(1, len(ready))
+    return [*ready[start:], *ready[:start]]
 
 
 def _derive(results: Results) -> None:

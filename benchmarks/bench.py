@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import ledgers
 from benchmarks.place import fresh_database
-from benchmarks.processes import Process, call, workers
+from benchmarks.processes import ContenderFailed, Process, call, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from benchmarks.contenders import Installed
@@ -130,7 +130,7 @@ class Bench:
         first = self.first_start(started) if since is None else since
         end = first + round(cap * ledgers.SECOND)
         while ledgers.span(self.ledger).ended < jobs:
-            if time.monotonic_ns() > end + ledgers.SECOND:
+            if time.monotonic_ns() > end + ledgers.SECOND // 4:  # what the last counts need
                 return Drained(round(ledgers.ended_by(self.ledger, end)), cap)
             _watch(started)
         settled = self.place.moment_of(self.contender.contender.settled)
@@ -163,15 +163,23 @@ class Laboratory:
         self._server_dsn = server_dsn
 
     @contextmanager
-    def prepared(self, contenders: Sequence[Installed]) -> Generator[None]:
-        """Set up the schemas."""
+    def prepared(
+        self, contenders: Sequence[Installed], failed: Callable[[Installed, ContenderFailed], None]
+    ) -> Generator[list[Installed]]:
+        """Set up the schemas; yield who has one, and tell about who could not."""
+        ready: list[Installed] = []
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for contender in contenders:
                 template = fresh_database(self._server_dsn, _template(contender))
                 place = stack.enter_context(template)
-                call(contender, "setup", {"dsn": place.dsn}, folder)
-            yield
+                try:
+                    call(contender, "setup", {"dsn": place.dsn}, folder)
+                except ContenderFailed as error:
+                    failed(contender, error)
+                else:
+                    ready.append(contender)
+            yield ready
 
     @contextmanager
     def bench(self, contender: Installed) -> Generator[Bench]:

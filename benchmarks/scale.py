@@ -24,11 +24,15 @@ class Scale:
     hot: int
     deep: int
     deep_cap: float
+    snapshot_warm_up: float
+    """Seconds of steady work before the snapshot is taken."""
     snapshot: int
     """Seconds for which it is held; the first and the last sixth are compared."""
     history: int
     cost: int
     cost_singly: int
+    idle_settling: float
+    """Seconds after which workers with nothing to do have come to rest."""
     idle: float
     """Seconds over which the queries of an idle fleet are counted."""
     pgbench: int
@@ -36,31 +40,33 @@ class Scale:
 
 
 QUICK: Final = Scale(
-    singles=500,
+    singles=300,
     bulk=10_000,
-    drain=4_000,
-    large=500,
-    cap=3,
-    pickups=40,
+    drain=3_000,
+    large=300,
+    cap=2,
+    pickups=30,
     lanes=200,
     per_lane=10,
-    per_lane_singly=3,
-    hot=500,
+    per_lane_singly=2,
+    hot=300,
     deep=20_000,
-    deep_cap=3,
+    deep_cap=2,
+    snapshot_warm_up=1,
     snapshot=6,
     history=50_000,
     cost=2_000,
-    cost_singly=200,
+    cost_singly=100,
+    idle_settling=3,
     idle=3,
-    pgbench=2,
+    pgbench=1,
 )
 FULL: Final = Scale(
     singles=5_000,
     bulk=100_000,
     drain=50_000,
     large=10_000,
-    cap=60,
+    cap=30,
     pickups=300,
     lanes=1_000,
     per_lane=50,
@@ -68,10 +74,12 @@ FULL: Final = Scale(
     hot=20_000,
     deep=1_000_000,
     deep_cap=20,
+    snapshot_warm_up=5,
     snapshot=90,
     history=1_000_000,
     cost=20_000,
     cost_singly=2_000,
+    idle_settling=15,
     idle=30,
     pgbench=10,
 )

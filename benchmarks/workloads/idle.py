@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from benchmarks.workloads.figures import Figures, Settings
 
 _FLEET: Final = 10
-_SETTLE_SHARE: Final = 0.5
 
 _CALLS: Final = """
 select coalesce(sum(calls), 0)
@@ -29,7 +28,7 @@ def fleet(bench: Bench, settings: Settings) -> Figures:
     bench.place.run("create extension if not exists pg_stat_statements")
     with bench.workers(_FLEET) as started:
         bench.enqueue(Work(0), 1, listening=True)  # the warm-up job: one worker listens
-        time.sleep(max(5.0, seconds * _SETTLE_SHARE))  # and by now they all do
+        time.sleep(settings.scale.idle_settling)  # and by now they all do
         before = int(bench.place.value(_CALLS))
         time.sleep(seconds)
         asked = int(bench.place.value(_CALLS)) - before - 1  # ours

@@ -19,18 +19,17 @@ if TYPE_CHECKING:
     from benchmarks.workloads.figures import Figures, Settings
 
 _BACKLOG: Final = 20_000
-_WARM_UP_SECONDS: Final = 3
 _GRACE_SECONDS: Final = 60
 
 
 def held(bench: Bench, settings: Settings) -> Figures:
     """One worker process, a producer that keeps a backlog, and a session that looks and stays."""
-    seconds = settings.scale.snapshot
-    feeder = bench.feeder(_BACKLOG, _WARM_UP_SECONDS + seconds + _GRACE_SECONDS)
+    seconds, warm_up = settings.scale.snapshot, settings.scale.snapshot_warm_up
+    feeder = bench.feeder(_BACKLOG, warm_up + seconds + _GRACE_SECONDS)
     try:
         with bench.workers(1) as started:
             bench.first_start(started)
-            time.sleep(_WARM_UP_SECONDS)
+            time.sleep(warm_up)
             with _old_snapshot(bench.place.dsn):
                 begin = time.monotonic_ns()
                 end = time.monotonic() + seconds + 2 * 0.1  # what the last counts need
