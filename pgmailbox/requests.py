@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNK: Final = 1000
+CHUNK: Final = 2000
 """Dispatches of one statement. Larger batches are sent as several statements of one transaction:
-the time per dispatch no longer falls, the server is at work on one while the next is made, which
-the socket has room for, and memory on both sides stays bounded."""
+the server is at work on one while the next is made, the time per dispatch no longer falls, and what
+is under way stays bounded."""
 
 
 def bulk_calls(

@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.calls import call, call_one, claimed, claims, enqueued, fence, ids, loaded, refused
-from tests.sessions import one
+from tests.sessions import one, rows
 
 if TYPE_CHECKING:
     import psycopg
@@ -213,3 +213,24 @@ def test_a_transaction_that_loads_a_thread_puts_one_row_into_the_ready_index(
     writer.commit()
     ready = one(conn, "select count(*) from pgmailbox.dispatch where phase = 'ready'")
     assert ready["count"] == 1
+
+
+def test_a_plain_enqueue_opens_no_table_that_it_need_not_look_at(conn: Connection) -> None:
+    """Each statement that is set up, and each function, costs as much as a good part of the row."""
+    conn.execute("set track_functions = 'all'")
+    enqueued(conn)
+    with conn.transaction():
+        enqueued(conn)
+        opened = rows(
+            conn,
+            """
+            select distinct c.relname
+              from pg_locks l
+              join pg_class c on c.oid = l.relation
+             where l.pid = pg_backend_pid() and c.relkind in ('r', 'p', 'S')
+               and c.relnamespace = 'pgmailbox'::regnamespace
+            """,
+        )
+        called = rows(conn, "select funcname from pg_stat_xact_user_functions where calls > 0")
+    assert {row["relname"] for row in opened} == {"dispatch", "consumer", "event_id_seq"}
+    assert {row["funcname"] for row in called} == {"enqueue", "clock", "new_id"}

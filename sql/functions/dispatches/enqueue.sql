@@ -40,8 +40,11 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    due timestamptz;
     number constant bigint := nextval('event_id_seq');
+    epoch bigint;
+    -- this transaction, if it has written already: its own rows may stand before this
+    mine xid;
+    is_behind boolean;
     stored dispatch;
 begin
     if not coalesce(
@@ -68,7 +71,28 @@ begin
             enqueue.priority, enqueue.dedupe_key, enqueue.available_at, enqueue.delay,
             enqueue.max_attempts, enqueue.on_duplicate);
     end if;
-    due := greatest(enqueue.available_at, now + enqueue.delay, now);
+
+    -- Nested, not joined by "and": an expression that holds a query is set up as a
+    -- statement, whatever the condition before it says, and that costs more than to run
+    -- it.
+    if enqueue.thread_id is not null then
+        epoch := (
+            select e.dispatch_epoch
+              from thread_epoch e
+             where e.thread_id = enqueue.thread_id);
+        mine := pg_current_xact_id_if_assigned()::xid;
+        if mine is not null then
+            is_behind := (
+                select d.xmin = mine and d.dispatch_epoch = coalesce(epoch, 0)
+                  from dispatch d
+                 where d.thread_id = enqueue.thread_id
+                   and d.phase in ('ready', 'blocked')
+                   and d.priority = enqueue.priority
+                   and d.seq > number - 1000
+                 order by d.seq desc
+                 limit 1);
+        end if;
+    end if;
 
     loop
         insert into dispatch (
@@ -76,35 +100,22 @@ begin
             priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
             updated_at, payload)
         select coalesce(enqueue.dispatch_id, new_id()), number,
-               case when p.phase = 'ready' then number end, t.epoch, now, due,
-               enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue,
-               enqueue.kind, enqueue.thread_id, enqueue.dedupe_key, p.phase, now,
-               enqueue.payload
+               case when p.phase = 'ready' then number end, coalesce(epoch, 0), now,
+               p.due, enqueue.run_id, enqueue.priority, enqueue.max_attempts,
+               enqueue.queue, enqueue.kind, enqueue.thread_id, enqueue.dedupe_key,
+               p.phase, now, enqueue.payload
           from (
-              select coalesce((
-                  select e.dispatch_epoch
-                    from thread_epoch e
-                   where e.thread_id = enqueue.thread_id), 0) as epoch
-          ) t
-         cross join lateral (
-             select case
-                 when due > now then 'scheduled'
-                 when enqueue.thread_id is not null
-                      and pg_current_xact_id_if_assigned() is not null
-                      and (
-                          select d.xmin = pg_current_xact_id_if_assigned()::xid
-                                 and d.dispatch_epoch = t.epoch
-                            from dispatch d
-                           where d.thread_id = enqueue.thread_id
-                             and d.phase in ('ready', 'blocked')
-                             and d.priority = enqueue.priority
-                             and d.seq > number - 1000
-                           order by d.seq desc
-                           limit 1)
-                 then 'blocked'
-                 else 'ready'
-             end as phase
-         ) p
+              select t.due,
+                     case
+                         when t.due > now then 'scheduled'
+                         when is_behind then 'blocked'
+                         else 'ready'
+                     end as phase
+                from (
+                    select greatest(
+                               enqueue.available_at, now + enqueue.delay, now) as due
+                ) t
+          ) p
             on conflict do nothing
         returning * into stored;
         exit when found;
@@ -118,13 +129,13 @@ begin
 
     -- A look at the history only for an id that the caller brought: its unique keys
     -- would have to contain the partition.
-    if enqueue.dispatch_id is not null
-       and exists (
-           select from dispatch_history h where h.dispatch_id = enqueue.dispatch_id)
-    then
-        perform refuse_existing(enqueue.dispatch_id);
+    if enqueue.dispatch_id is not null then
+        perform refuse_existing(h.dispatch_id)
+           from dispatch_history h
+          where h.dispatch_id = enqueue.dispatch_id;
     end if;
-    perform ring(array[enqueue.queue]);
+    perform ring(array[enqueue.queue])
+      where exists (select from consumer c where c.waiting);
     return stored;
 end
 $$;
