@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
     is_written: bool,
 ) -> None:
     """Measure pgmailbox beside its peers. Machines differ and are noisy: compare ratios."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up like Ctrl-C
     chosen = [c for c in CONTENDERS if not peers or c.name in (PGMAILBOX, *peers)]
     installed, missing = install_all(chosen, cache or default_cache(), _tell)
     results = Results(_about(major), _command(), [contender.name for contender in installed])

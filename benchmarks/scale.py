@@ -52,13 +52,13 @@ QUICK: Final = Scale(
     hot=300,
     deep=20_000,
     deep_cap=2,
-    snapshot_warm_up=1,
+    snapshot_warm_up=0.5,
     snapshot=6,
     history=50_000,
     cost=2_000,
     cost_singly=100,
-    idle_settling=3,
-    idle=3,
+    idle_settling=2,
+    idle=2,
     pgbench=1,
 )
 FULL: Final = Scale(

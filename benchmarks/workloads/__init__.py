@@ -38,6 +38,5 @@ WORKLOADS: Final = (
     Workload("snapshot", snapshot.held),
     Workload("history", history.kept, of_pgmailbox_only=True),
     Workload("cost", cost.of_a_dispatch, counts_statements=True),
-    Workload("cost-lane", cost.of_a_lane, counts_statements=True),
     Workload("idle", idle.fleet, counts_statements=True),
 )
