@@ -133,4 +133,5 @@ def _run(command: Sequence[str | Path]) -> None:
         raise NotInstalled(str(error)) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
-        raise NotInstalled(f"{command[0]} ended with {done.returncode}: {said[-1]}")
+        reason = re.sub(r"\S+://\S+", "(an address)", said[-1])  # whose mirror is nobody's business
+        raise NotInstalled(f"{Path(command[0]).name} ended with {done.returncode}: {reason}")

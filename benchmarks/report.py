@@ -28,11 +28,12 @@ _REFERENCE: Final = "pgqueuer"
 
 def rendered(results: Results) -> str:
     """Return everything as Markdown."""
+    head = ("", *results.contenders, "/ best peer", f"/ {_REFERENCE}")
     return "\n".join(
         (
             f"{results.about}\n\n    {results.command}\n",
             "Medians (least to most).\n",
-            *_table(("", *results.contenders, "/ best peer", f"/ {_REFERENCE}"), _rows(results)),
+            *_table(head, _rows(results)),
             "",
             *_table(("goal", "", "measured", ""), judged(results)),
             "",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.peers.jobs import Job
     from benchmarks.peers.ledger import Ledger
 
-_WORKERS: Final = 200
+_WORKERS: Final = 500
 _QUEUE: Final = "bench"
 _PARTITIONS: Final = 16
 

@@ -27,7 +27,8 @@ export class Load {
 
   /** The job by which that connection shows that it works. */
   warmUp(connection) {
-    return this.#made(connection, this.lanes ? connection % this.lanes : -1, WARM_UP);
+    const lane = this.lanes ? connection % this.lanes : -1;
+    return this.#made(lane - this.lanes, lane, WARM_UP);
   }
 
   *all() {

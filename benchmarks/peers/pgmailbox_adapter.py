@@ -26,9 +26,9 @@ _CONCURRENCY: Final = 100
 
 
 class PgmailboxAdapter:
-    """Bulk in one call, and so in one transaction: it makes its own chunks."""
+    """A hundred thousand in one call, and so in one transaction: it makes its own chunks."""
 
-    chunk = 1_000_000
+    chunk = 100_000
     loop_factory = staticmethod(asyncio.new_event_loop)
 
     async def setup(self, dsn: str) -> None:

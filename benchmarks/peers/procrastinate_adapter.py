@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.peers.jobs import Job
     from benchmarks.peers.ledger import Ledger
 
-_CONCURRENCY: Final = 30
-_WORKER_POOL: Final = 20
+_CONCURRENCY: Final = 10
+_WORKER_POOL: Final = 12
 _POLLING: Final = 5.0  # its default
 _LANE_POLLING: Final = 0.01
 _TASK: Final = "job"
