@@ -48,6 +48,12 @@ class Claimed(NamedTuple):
     lease_until: bytes
     created_at: bytes
 
+    @property
+    def waited(self) -> float:
+        """Seconds from being available to being claimed."""
+        since, until = map(int.from_bytes, (self.available_at, self.last_claimed_at))
+        return (until - since) / 1e6  # microseconds, both
+
     def read(self, column: str) -> Any:  # noqa: ANN401 - whatever the column holds
         """Return the value of a column."""
         value = getattr(self, column)

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pgmailbox.worker.handlers import Handler
     from pgmailbox.worker.hold import Hold
 
 _SUPPLY: Final = 0.25
@@ -22,22 +21,22 @@ _LONGEST: Final = 1.0
 
 
 class Limit:
-    """The handlers of one kind, as far as they are bounded."""
+    """The handlers of one kind, of which so many may run at a time."""
 
-    def __init__(self, handler: Handler) -> None:
-        self._most = handler.concurrency
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._began: dict[Hold, float] = {}
         self._usual = 0.0
 
     @property
     def has_room(self) -> bool:
         """Whether another may start."""
-        return self._most is None or len(self._began) < self._most
+        return len(self._began) < self._most
 
     @property
     def may_wait(self) -> int:
         """How many may wait here until there is room: one for each that runs, more if quick."""
-        return int((self._most or 0) * max(1.0, _SUPPLY / max(self._seconds(), 0.001)))
+        return int(self._most * max(1.0, _SUPPLY / max(self._seconds(), 0.001)))
 
     @property
     def delay(self) -> timedelta:

@@ -59,6 +59,8 @@ class Worker:
         self._holds = Holds()
         self._buffer: deque[Hold] = deque()
         self._running: set[asyncio.Task[Verdict]] = set()
+        self._recorded = 0
+        """How many of them the metrics know of."""
         self._lanes: set[str | bytes] = set()
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
@@ -164,6 +166,7 @@ class Worker:
         for dispatch_id in self.unstoppable:
             _log.warning("handler.left_running", dispatch_id=str(dispatch_id))
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._record_running()
 
     # --- from claim to handler ------------------------------------------------------------
 
@@ -191,6 +194,7 @@ class Worker:
         self._start_waiting()
         if metrics.is_collected():
             _record_pickup(rows)
+            self._record_running()
         return len(self._buffer) + len(self._running) > before
 
     def _admit(self, hold: Hold) -> None:
@@ -217,8 +221,8 @@ class Worker:
                 waiting.append(hold)
                 continue
             limit = self._limit(handler)
-            if limit.has_room:
-                self._start(hold, handler)
+            if limit is None or limit.has_room:
+                self._start(hold, handler, limit)
             elif ahead.get(hold.kind, 0) < limit.may_wait:
                 ahead[hold.kind] = ahead.get(hold.kind, 0) + 1
                 waiting.append(hold)
@@ -226,26 +230,27 @@ class Worker:
                 self._settle(hold, Release(limit.delay))
         self._buffer.extendleft(reversed(waiting))
 
-    def _limit(self, handler: Handler) -> Limit:
-        if handler.kind not in self._limits:
-            self._limits[handler.kind] = Limit(handler)
-        return self._limits[handler.kind]
+    def _limit(self, handler: Handler) -> Limit | None:
+        if handler.concurrency is not None and handler.kind not in self._limits:
+            self._limits[handler.kind] = Limit(handler.concurrency)
+        return self._limits.get(handler.kind)
 
-    def _start(self, hold: Hold, handler: Handler) -> None:
-        self._limit(handler).begin(hold)
+    def _start(self, hold: Hold, handler: Handler, limit: Limit | None) -> None:
+        if limit is not None:
+            limit.begin(hold)
         self._lanes.add(hold.lane)
         execution = Execution(hold, handler, config=self._config, threads=self._threads)
         hold.task = asyncio.create_task(execution.run())
         self._running.add(hold.task)
         hold.task.add_done_callback(lambda task: self._ended(hold, task))
-        metrics.record(metrics.RUNNING, 1)
 
     def _ended(self, hold: Hold, task: asyncio.Task[Verdict]) -> None:
         # a callback, for a task that is cancelled before its first step never gets to say anything
         hold.task = None
         self._running.discard(task)
-        metrics.record(metrics.RUNNING, -1)
-        self._limits[hold.kind].end(hold)
+        limit = self._limits.get(hold.kind)
+        if limit is not None:
+            limit.end(hold)
         self._lanes.discard(hold.lane)
         self._settle(hold, _verdict_of(hold, task))
         if not self._draining:
@@ -281,6 +286,7 @@ class Worker:
         self._settler.note(acks, refused)
         for hold, _ in acks:
             self._holds.drop(hold)
+        self._record_running()
 
     def _settled(self, holds: Iterable[Hold]) -> None:
         in_lane = False
@@ -288,6 +294,14 @@ class Worker:
             self._holds.drop(hold)
             in_lane = in_lane or hold.thread_id is not None
         self._fetcher.settled(in_lane=in_lane)
+        self._record_running()
+
+    def _record_running(self) -> None:
+        """Tell how many handlers run, once for many that have started or ended."""
+        now = len(self._running)
+        if now != self._recorded:
+            metrics.record(metrics.RUNNING, now - self._recorded)
+            self._recorded = now
 
     def _warn_unhandled(self, hold: Hold) -> None:
         if hold.kind not in self._warned:
@@ -302,8 +316,7 @@ class Worker:
 
 def _record_pickup(rows: Sequence[Claimed]) -> None:
     for row in rows:
-        waited = row.read("last_claimed_at") - row.read("available_at")
-        metrics.record(metrics.PICKUP, waited.total_seconds(), queue=row.queue)
+        metrics.record(metrics.PICKUP, row.waited, queue=row.queue)
 
 
 def _verdict_of(hold: Hold, task: asyncio.Task[Verdict]) -> Verdict:

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 from pgmailbox.store.claims import Claimed, documents, uuids
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.fetcher import Pace
-from pgmailbox.worker.handlers import Handlers
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.limits import Limit
 from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, plainer
@@ -19,7 +18,6 @@ from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, plainer
 if TYPE_CHECKING:
     import pytest
 
-    from pgmailbox.worker.handlers import Handler
     from pgmailbox.worker.hold import Desk
 
 
@@ -84,18 +82,13 @@ def test_a_pace_expects_what_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> Non
 # --- Limit --------------------------------------------------------------------------------
 
 
-def handler(concurrency: int | None) -> Handler:
-    return Handlers().add("k", print, concurrency=concurrency)
-
-
 def test_a_limit_has_room_for_so_many() -> None:
-    limit, first, second = Limit(handler(2)), hold(), hold()
+    limit, first, second = Limit(2), hold(), hold()
     room = []
     for step, one in ((limit.begin, first), (limit.begin, second), (limit.end, first)):
         step(one)
         room.append(limit.has_room)
     assert room == [True, False, True]
-    assert Limit(handler(None)).has_room
 
 
 def test_quick_kinds_may_keep_more_waiting_and_slow_ones_are_put_back_for_longer(
@@ -103,7 +96,7 @@ def test_quick_kinds_may_keep_more_waiting_and_slow_ones_are_put_back_for_longer
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    limit, one = Limit(handler(2)), hold()
+    limit, one = Limit(2), hold()
     limit.begin(one)
     now += 1 / 128
     limit.end(one)
