@@ -240,10 +240,10 @@ async def test_a_cancellation_before_the_handlers_first_step_leaves_nothing_held
         start = worker._start
         interrupted: list[Any] = []
 
-        def start_and_let_go(hold: Any, *more: Any) -> None:  # noqa: ANN401 - internals
+        def start_and_let_go(hold: Any, handler: Any, limit: Any) -> None:  # noqa: ANN401
             from pgmailbox.worker.hold import LetGo
 
-            start(hold, *more)
+            start(hold, handler, limit)
             if hold.thread_id == "t":
                 interrupted.append(hold)
                 worker._let_go(hold, LetGo.INTERRUPTED)
