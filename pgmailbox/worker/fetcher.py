@@ -90,6 +90,11 @@ class Fetcher:
         self._acks: list[tuple[Hold, Ack]] = []
         self._carries = True
         """Whether a claim is to be expected that acks can go along with."""
+        self._brought: Sequence[Claimed] = ()
+        self._brought_at = 0.0
+        """What the last claim has brought, until it is delivered, and when it was sent."""
+        self._is_useless = False
+        """Whether nothing of that can be run here."""
         self._last: Claimed | None = None
         """The last that it was given, by the database's clock."""
         self._is_unheard = False
@@ -131,11 +136,17 @@ class Fetcher:
             except Exception:
                 if not self._stopping.is_set():
                     raise
-                return  # the database was away; nobody waits for it any longer
+                break  # the database was away; nobody waits for it any longer
+        self._hand_out()
 
     async def _step(self) -> None:
-        room = self._room(min(self._pace.expected(_HORIZON), self._config.prefetch))
-        if room <= 0:
+        ahead = min(self._pace.expected(_HORIZON), self._config.prefetch)
+        room = self._room(ahead) - len(self._brought)
+        if self._is_useless:
+            self._is_useless = False
+            self._put_down()
+            await pause(_USELESS_PAUSE, until=self._stopping)
+        elif room <= 0:
             self._put_down()
             await self._bell.heard(None)
         elif self._acks:
@@ -155,7 +166,7 @@ class Fetcher:
             queues=self._config.queues,
         )
         rows, sent = await self._persistently(lambda: self._answered(call), "claim")
-        await self._receive(rows, sent, room)
+        self._receive(rows, sent, room)
 
     async def _exchange(self, room: int) -> None:
         """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
@@ -179,7 +190,7 @@ class Fetcher:
             return
         refused = {row.dispatch_id for row in rows if not row.claim_token}
         self._acked(acks, refused)
-        await self._receive(rows[len(refused) :], sent, room)
+        self._receive(rows[len(refused) :], sent, room)
 
     async def _answered(self, call: Call[list[Claimed]]) -> tuple[list[Claimed], float]:
         """Claim once; return the answer, and when the claim was sent."""
@@ -196,16 +207,24 @@ class Fetcher:
         self._carries = not self._stopping.is_set()
         return rows, sent
 
-    async def _receive(self, rows: Sequence[Claimed], sent: float, room: int) -> None:
+    def _receive(self, rows: Sequence[Claimed], sent: float, room: int) -> None:
         self._may_find = len(rows) >= room
         self.is_idle = not rows
         if not rows:
             return
         self._pause = _FIRST_PAUSE
         self._last = max(rows, key=lambda row: row.last_claimed_at)
-        if not self._deliver(rows, sent):
-            self._put_down()
-            await pause(_USELESS_PAUSE, until=self._stopping)
+        self._brought, self._brought_at = rows, sent
+        if self._acks:  # the next call follows at once, and the server need not wait for handlers
+            asyncio.get_running_loop().call_soon(self._hand_out)
+        else:
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Deliver what the last claim has brought, unless that is done."""
+        rows, self._brought = self._brought, ()
+        if rows:
+            self._is_useless = not self._deliver(rows, self._brought_at)
 
     async def _release_strays(self) -> None:
         """Give back what the last claim may have taken, if its answer was lost."""
