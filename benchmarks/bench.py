@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.place import Place
 
 _START_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)

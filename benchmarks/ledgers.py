@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.peers.ledger import latest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -34,11 +36,10 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From the start of the first handler to the end of the last, over all workers."""
+    """How many handlers have ended, and when the first began, over all workers."""
 
     ended: int
     first: int
-    last: int
 
 
 def counts(folder: Path) -> list[list[Count]]:
@@ -51,12 +52,9 @@ def counts(folder: Path) -> list[list[Count]]:
 
 def span(folder: Path) -> Span:
     """Return the present state of all workers together."""
-    latest = [worker[-1] for worker in counts(folder) if worker]
-    return Span(
-        sum(count.ended for count in latest),
-        min((count.first for count in latest), default=0),
-        max((count.last for count in latest), default=0),
-    )
+    told = [Count(*latest(path)) for path in folder.glob("*.counts")]
+    begun = [count.first for count in told if count.first]
+    return Span(sum(count.ended for count in told), min(begun, default=0))
 
 
 def runs(folder: Path) -> list[Run]:

@@ -33,6 +33,8 @@ class Scale:
     cost_singly: int
     idle_settling: float
     """Seconds after which workers with nothing to do have come to rest."""
+    fleet: int
+    """Idle worker processes."""
     idle: float
     """Seconds over which the queries of an idle fleet are counted."""
     pgbench: int
@@ -42,7 +44,7 @@ class Scale:
 QUICK: Final = Scale(
     singles=300,
     bulk=10_000,
-    drain=3_000,
+    drain=10_000,
     large=300,
     cap=2,
     pickups=30,
@@ -57,6 +59,7 @@ QUICK: Final = Scale(
     history=50_000,
     cost=2_000,
     cost_singly=100,
+    fleet=5,
     idle_settling=2,
     idle=2,
     pgbench=1,
@@ -79,6 +82,7 @@ FULL: Final = Scale(
     history=1_000_000,
     cost=20_000,
     cost_singly=2_000,
+    fleet=10,
     idle_settling=15,
     idle=30,
     pgbench=10,

@@ -1,9 +1,10 @@
 // What a worker's handlers did, written to files: what ledger.py says, in JavaScript.
 
-import { appendFileSync, readFileSync, readdirSync } from "node:fs";
+import { appendFileSync, closeSync, fstatSync, openSync, readSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-const WRITE_MS = 100;
+const WRITE_MS = 20;
+const TAIL_BYTES = 200;
 
 /** Nanoseconds of CLOCK_MONOTONIC. */
 export const now = () => process.hrtime.bigint();
@@ -47,8 +48,15 @@ export class Ledger {
 /** How many handlers of all workers have ended. */
 export function ended(folder) {
   const counts = readdirSync(folder).filter((name) => name.endsWith(".counts"));
-  return counts.reduce((sum, name) => {
-    const lines = readFileSync(join(folder, name), "utf8").trimEnd().split("\n");
-    return sum + Number(lines.at(-1).split(" ")[1] ?? 0);
-  }, 0);
+  return counts.reduce((sum, name) => sum + latest(join(folder, name)), 0);
+}
+
+/** The count in the last whole line. */
+function latest(path) {
+  const file = openSync(path);
+  const tail = Buffer.alloc(TAIL_BYTES);
+  const read = readSync(file, tail, 0, TAIL_BYTES, Math.max(0, fstatSync(file).size - TAIL_BYTES));
+  closeSync(file);
+  const lines = tail.toString("latin1", 0, read).split("\n");
+  return lines.length > 1 ? Number(lines.at(-2).split(" ")[1]) : 0;
 }

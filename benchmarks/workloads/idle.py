@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
     from benchmarks.workloads.figures import Figures, Settings
 
-_FLEET: Final = 10
 
 _CALLS: Final = """
 select coalesce(sum(calls), 0)
@@ -23,10 +22,10 @@ select coalesce(sum(calls), 0)
 
 
 def fleet(bench: Bench, settings: Settings) -> Figures:
-    """Count the statements of ten idle worker processes."""
-    seconds = settings.scale.idle
+    """Count the statements of several idle worker processes."""
+    seconds, processes = settings.scale.idle, settings.scale.fleet
     bench.place.run("create extension if not exists pg_stat_statements")
-    with bench.workers(_FLEET) as started:
+    with bench.workers(processes) as started:
         bench.enqueue(Work(0), 1, listening=True)  # the warm-up job: one worker listens
         time.sleep(settings.scale.idle_settling)  # and by now they all do
         before = int(bench.place.value(_CALLS))
@@ -34,4 +33,4 @@ def fleet(bench: Bench, settings: Settings) -> Figures:
         asked = int(bench.place.value(_CALLS)) - before - 1  # ours
         for process in started:
             process.check()
-    return {f"statements a second of {_FLEET} idle workers": Figure(asked / seconds)}
+    return {f"statements a second of {processes} idle workers": Figure(asked / seconds)}
