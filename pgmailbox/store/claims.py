@@ -10,6 +10,7 @@ the session's time zone, by the application's own JSON decoder.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from psycopg import postgres
@@ -107,5 +108,7 @@ def _array(items: str) -> str:
 
 
 def _quoted(text: str) -> str:
+    if not text.isascii():  # the encoding of the connection may not have it
+        text = json.dumps(json.loads(text))
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

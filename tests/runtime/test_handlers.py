@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from pgmailbox import DeadLetter, Dispatch, InvalidArgument, Retry, Snooze
@@ -122,6 +123,16 @@ async def test_what_an_async_handler_returns_becomes_the_run_response(mailbox: M
         sent = await mailbox.enqueue({"n": 21})
         done = await until_status(mailbox, sent, "acked")
     assert done.run_response == {"double": 42}
+
+
+async def test_a_result_is_stored_whatever_the_encoding_of_the_connection_is(
+    new_mailbox: NewMailbox, mailbox: Mailbox, dsn: str
+) -> None:
+    worker = new_mailbox(make_conninfo(dsn, client_encoding="latin1"))
+    worker.handler("default")(lambda dispatch: {"✓": "\\😀"})
+    async with running(worker):
+        done = await until_status(mailbox, await mailbox.enqueue({}), "acked")
+    assert done.run_response == {"✓": "\\😀"}
 
 
 async def test_what_a_sync_handler_returns_becomes_the_run_response(mailbox: Mailbox) -> None:
