@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from benchmarks.place import Place
     from benchmarks.workloads.figures import Figures, Settings
 
-_PATIENCE: Final = 3
+_PATIENCE: Final = 2
 """Slow ones are given longer here than where they are timed: their jobs are to be counted."""
 
-_SETTLE_SECONDS: Final = 1.2
+_SETTLE_SECONDS: Final = 1.1
 """Sessions that have ended have told their statistics; those that idle do within a second."""
 
 _METER: Final = r"""
