@@ -30,8 +30,8 @@
 --      free until this transaction commits. It takes the lane's head.
 --   3. What an interrupt has overtaken is superseded, and with it whatever else is
 --      stale in its lane; the walk then starts again, for the lane may have a next one
---      now. What else had to be passed over is parked where that is safe (park says
---      when).
+--      now. What stands behind a lane that is held or closed is parked where that is
+--      safe (park says when). Where another is just claiming, nothing is done.
 --   The unique index over claimed threads would stop a mistake here. It is the last
 --   word, not the mechanism: a second claimer would have to wait in it for the first
 --   one's commit. Only a caller whose snapshot is older than its statement (REPEATABLE
@@ -161,7 +161,18 @@ begin
                            select e.dispatch_epoch
                              from thread_epoch e
                             where e.thread_id = r.thread_id)
-                   end is true as is_stale
+                   end is true as is_stale,
+                   case
+                       when r.thread_id is null then false
+                       when (select true
+                               from dispatch c
+                              where c.thread_id = r.thread_id and c.status = 'claimed'
+                              limit 1) then true
+                       when (select exists (select from lane))
+                       then (select l.paused_at is not null or l.halted_at is not null
+                               from lane l
+                              where l.thread_id = r.thread_id)
+                   end is true as is_held
               from (
                   select f.*
                     from unnest(open_queues) q (queue)
@@ -196,28 +207,17 @@ begin
                    limit walk_size
               ) r
         ), chosen as materialized (
-            -- `case` and the scalar subqueries keep the lock for last, and the planner
-            -- from hashing all claimed dispatches
+            -- `case` keeps the lock for last
             select w.tid, w.dispatch_id, w.thread_id, w.pos
               from walk w
              where case
                        when w.thread_id is null then true
-                       when w.is_stale then false
-                       when (select true
-                               from dispatch c
-                              where c.thread_id = w.thread_id and c.status = 'claimed'
-                              limit 1) then false
-                       when (select exists (select from lane))
-                            and (select true
-                                   from lane l
-                                  where l.thread_id = w.thread_id
-                                    and (l.paused_at is not null
-                                         or l.halted_at is not null)) then false
+                       when w.is_stale or w.is_held then false
                        else lane_lock(w.thread_id)
                    end
              limit wanted
         )
-        select c.*, f.*, w.rows, w.passed_ids, w.stale_ids, w.stale_threads
+        select c.*, w.*, f.*
           into walked
           from (
               select array_agg(c.tid) as tids, array_agg(c.dispatch_id) as ids,
@@ -226,14 +226,11 @@ begin
                          as led_by
                 from chosen c
           ) c
-         cross join lateral (
+         cross join (
+             -- where another is just claiming the lane there is nothing to be done
              select count(*) as rows,
-                    array_agg(w.dispatch_id) filter (
-                        where w.thread_id is not null
-                          and not w.is_stale
-                          and (cardinality(c.ids) is distinct from wanted
-                               or w.pos < (select max(h.pos) from chosen h))
-                          and w.pos not in (select h.pos from chosen h)) as passed_ids,
+                    array_agg(w.dispatch_id)
+                        filter (where w.is_held and not w.is_stale) as passed_ids,
                     array_agg(w.dispatch_id) filter (where w.is_stale) as stale_ids,
                     array_agg(distinct w.thread_id)
                         filter (where w.is_stale) as stale_threads
@@ -249,6 +246,7 @@ begin
               order by f.pos desc
               limit 1
          ) f on true;
+
         taken := 0;
         if walked.ids is not null then
             return query
