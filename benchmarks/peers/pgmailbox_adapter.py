@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -10,12 +9,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+import uvloop
 
 from benchmarks.peers.driver import main
 from pgmailbox import Mailbox, MailboxConfig
 from pgmailbox.migrate import migrate
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Sequence
 
     from benchmarks.peers.driver import Duty
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 _CONCURRENCY: Final = 100
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Use uvloop, as `pgmailbox worker` does where it is installed."""
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
 class PgmailboxAdapter:
     """A hundred thousand in one call, and so in one transaction: it makes its own chunks."""
 
     chunk = 100_000
-    loop_factory = staticmethod(asyncio.new_event_loop)
+    loop_factory = staticmethod(_new_loop)
 
     async def setup(self, dsn: str) -> None:
         """Migrate."""

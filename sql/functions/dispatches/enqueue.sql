@@ -45,6 +45,8 @@ declare
     -- this transaction, if it has written already: its own rows may stand before this
     mine xid;
     is_behind boolean;
+    due timestamptz;
+    phase text;
     stored dispatch;
 begin
     if not coalesce(
@@ -94,28 +96,36 @@ begin
         end if;
     end if;
 
-    loop
+    due := greatest(enqueue.available_at, now + enqueue.delay, now);
+    phase := case
+        when due > now then 'scheduled'
+        when is_behind then 'blocked'
+        else 'ready'
+    end;
+
+    -- where nothing can be there already, without the preparations for that case
+    if enqueue.dispatch_id is null and enqueue.dedupe_key is null then
+        insert into dispatch (
+            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
+            priority, max_attempts, queue, kind, thread_id, phase, updated_at, payload)
+        values (
+            new_id(), number, case phase when 'ready' then number end,
+            coalesce(epoch, 0), now, due, enqueue.run_id, enqueue.priority,
+            enqueue.max_attempts, enqueue.queue, enqueue.kind, enqueue.thread_id, phase,
+            now, enqueue.payload)
+        returning * into stored;
+    end if;
+    while stored.dispatch_id is null loop
         insert into dispatch (
             dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
             priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
             updated_at, payload)
-        select coalesce(enqueue.dispatch_id, new_id()), number,
-               case when p.phase = 'ready' then number end, coalesce(epoch, 0), now,
-               p.due, enqueue.run_id, enqueue.priority, enqueue.max_attempts,
-               enqueue.queue, enqueue.kind, enqueue.thread_id, enqueue.dedupe_key,
-               p.phase, now, enqueue.payload
-          from (
-              select t.due,
-                     case
-                         when t.due > now then 'scheduled'
-                         when is_behind then 'blocked'
-                         else 'ready'
-                     end as phase
-                from (
-                    select greatest(
-                               enqueue.available_at, now + enqueue.delay, now) as due
-                ) t
-          ) p
+        values (
+            coalesce(enqueue.dispatch_id, new_id()), number,
+            case phase when 'ready' then number end, coalesce(epoch, 0), now, due,
+            enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue,
+            enqueue.kind, enqueue.thread_id, enqueue.dedupe_key, phase, now,
+            enqueue.payload)
             on conflict do nothing
         returning * into stored;
         exit when found;
