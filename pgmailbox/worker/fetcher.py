@@ -10,7 +10,9 @@ claim is to be expected (no room, the database does not answer, or the worker is
 acks are the settler's; so are those of a call that has failed. There is one claim at a time, for
 what one has taken whose answer was lost is found by that (`release_strays`).
 
-A claim that brings less than there is room for has left nothing, for now. Then an ack frees a lane
+A claim that brings a few of what there is room for is followed by the next one a few milliseconds
+later, unless a lane waits for an ack. One that brings less than there is room for has left nothing,
+for now. Then an ack frees a lane
 or a notification says that there is more. Producers notify when a fetcher has said that it sleeps
 (`await_work`); it looks once more then, and waits for the bell. Since any rule by which producers
 save notifications misses one in some race, it looks a few more times with growing pauses before it
@@ -45,6 +47,12 @@ T = TypeVar("T")
 _log: Final = get_logger("worker")
 _FIRST_PAUSE: Final = 0.005
 _HORIZON: Final = 0.05
+_GATHER: Final = 0.01
+"""Least time between two claims while dispatches trickle in: each claim costs about as much as it
+costs to enqueue several, and producers and server would pay for ever smaller ones."""
+_TRICKLE: Final = 3
+"""What a claim must bring at least for that: dispatches that come one after the other, each because
+the one before has ended, are not to wait for company."""
 _GRACE: Final = 0.002
 """How long a handler may take to end before producers are told that the fetcher waits."""
 _MOST: Final = 1000
@@ -99,6 +107,8 @@ class Fetcher:
         """The last that it was given, by the database's clock."""
         self._is_unheard = False
         """Whether a claim was sent whose answer has not come."""
+        self._not_before = 0.0
+        """When the next claim is to be sent at the earliest, unless a lane waits for it."""
         self._may_find = True
         """Whether a claim may find something, as far as is known here."""
         self.is_idle = False
@@ -149,12 +159,22 @@ class Fetcher:
         elif room <= 0:
             self._put_down()
             await self._bell.heard(None)
+        elif await self._gathers():
+            pass
         elif self._acks:
             await self._exchange(min(room, _MOST))
         elif self._may_find:
             await self._claim(min(room, _MOST))
         else:
             await self._sleep()
+
+    async def _gathers(self) -> bool:
+        """Let a trickle gather for a moment. Returns whether anything has happened meanwhile."""
+        left = self._not_before - time.monotonic()
+        if left <= 0 or any(hold.thread_id is not None for hold, _ in self._acks):
+            return False
+        self._hand_out()
+        return await self._bell.heard(left)
 
     # --- claiming -------------------------------------------------------------------------
 
@@ -210,6 +230,8 @@ class Fetcher:
     def _receive(self, rows: Sequence[Claimed], sent: float, room: int) -> None:
         self._may_find = len(rows) >= room
         self.is_idle = not rows
+        if _TRICKLE <= len(rows) < room:
+            self._not_before = sent + _GATHER
         if not rows:
             return
         self._pause = _FIRST_PAUSE

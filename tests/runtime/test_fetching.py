@@ -201,5 +201,33 @@ async def test_a_worker_that_drains_acks_without_claiming(mailbox: Mailbox, call
         await until_status(mailbox, left, "queued")
 
 
+async def test_dispatches_that_trickle_in_are_claimed_together(
+    mailbox: Mailbox, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.worker.fetcher._GATHER", 5.0)
+    mailbox.handler("default")(_nothing)
+    many = 400
+    numbers = iter(range(many))
+
+    async def produce() -> None:
+        for _ in numbers:
+            await mailbox.enqueue({})
+
+    async with running(mailbox):
+        await asyncio.gather(*(produce() for _ in range(6)))
+        await until_drained(mailbox)
+    assert calls.counted("claim", "ack_and_claim").total() < many / 4
+
+
+async def test_the_next_of_a_lane_does_not_wait_for_company(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.worker.fetcher._GATHER", 3600.0)
+    mailbox.handler("default")(_nothing)
+    await mailbox.enqueue_many({"thread_id": f"t{n % 5}"} for n in range(50))
+    async with running(mailbox):
+        await until_drained(mailbox)
+
+
 async def _nothing(dispatch: HeldDispatch) -> None:
     """Do nothing."""
