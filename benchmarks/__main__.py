@@ -43,6 +43,13 @@ _NAMES = [contender.name for contender in CONTENDERS]
 @click.command()
 @click.option("--quick", is_flag=True, help="A fraction of the jobs, once: for a look.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Rounds (default: 3; quick: 1).")
+@click.option(
+    "--repeat-long",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many of the rounds include the workloads that take minutes each.",
+)
 @click.option("--only", multiple=True, help="Only workloads whose name contains this; repeatable.")
 @click.option(
     "--peer", "peers", multiple=True, type=click.Choice(_NAMES), help="Only these, and pgmailbox."
@@ -61,6 +68,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
     *,
     quick: bool,
     repeat: int | None,
+    repeat_long: int,
     only: tuple[str, ...],
     peers: tuple[str, ...],
     major: int | None,
@@ -81,7 +89,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         settings = Settings(scale, str(payloads or _made_up(folder)), find_pgbench())
         rounds = repeat or (1 if quick else 3)
         workloads = [w for w in WORKLOADS if not only or any(part in w.name for part in only)]
-        _Run(results, settings, installed, raw).all(workloads, rounds, major)
+        _Run(results, settings, installed, raw).all(workloads, (rounds, repeat_long), major)
     _derive(results)
     click.echo(rendered(results))
     if raw:
@@ -105,7 +113,9 @@ class _Run:
         self._contenders = contenders
         self._raw = raw
 
-    def all(self, workloads: Sequence[Workload], rounds: int, major: int | None) -> None:
+    def all(
+        self, workloads: Sequence[Workload], rounds: tuple[int, int], major: int | None
+    ) -> None:
         """Run them, first on the server that times, then on the one that counts."""
         for make, counts in ((timing_server, False), (counting_server, True)):
             some = [workload for workload in workloads if workload.counts_statements == counts]
@@ -113,11 +123,15 @@ class _Run:
                 with make(major) as server:
                     self._on(server, some, rounds)
 
-    def _on(self, server: EmbeddedPostgres, workloads: Sequence[Workload], rounds: int) -> None:
+    def _on(
+        self, server: EmbeddedPostgres, workloads: Sequence[Workload], rounds: tuple[int, int]
+    ) -> None:
         laboratory = Laboratory(server.tcp_dsn)
         with laboratory.prepared(self._contenders, self._failed) as ready:
-            for number in range(rounds):
+            for number in range(rounds[0]):
                 for workload in workloads:
+                    if workload.is_long and number < rounds[0] - rounds[1]:
+                        continue
                     for contender in _in_turn(ready, workload, number):
                         self._one(laboratory, workload, contender, number + 1)
 

@@ -48,3 +48,5 @@ class Workload:
     of_pgmailbox_only: bool = False
     counts_statements: bool = False
     """Runs on the server that has pg_stat_statements, which costs time, and no autovacuum."""
+    is_long: bool = False
+    """Takes minutes, or counts what does not vary: runs in the last rounds alone."""
