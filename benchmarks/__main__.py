@@ -116,8 +116,8 @@ class _Run:
     def all(
         self, workloads: Sequence[Workload], rounds: tuple[int, int], major: int | None
     ) -> None:
-        """Run them, first on the server that times, then on the one that counts."""
-        for make, counts in ((timing_server, False), (counting_server, True)):
+        """Run them, first on the server that counts, then on the one that times."""
+        for make, counts in ((counting_server, True), (timing_server, False)):
             some = [workload for workload in workloads if workload.counts_statements == counts]
             if some:
                 with make(major) as server:

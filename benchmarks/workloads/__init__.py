@@ -35,8 +35,8 @@ WORKLOADS: Final = (
     Workload("lanes-singly-naps", lanes.singly(naps=True)),
     Workload("lane-hot", lanes.hot),
     Workload("deep", depth.deep, is_long=True),
-    Workload("snapshot", snapshot.held, is_long=True),
     Workload("history", history.kept, of_pgmailbox_only=True, is_long=True),
+    Workload("snapshot", snapshot.held, is_long=True),
     Workload("cost", cost.of_a_dispatch, counts_statements=True, is_long=True),
     Workload("idle", idle.fleet, counts_statements=True, is_long=True),
 )

@@ -27,7 +27,8 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    kept jsonb := nullif(current_setting(current_schema() || '.front', true), '');
+    kept jsonb :=
+        nullif(current_setting(current_schema() || '.front', true), '')::jsonb;
     reached record;
 begin
     select r.priority, r.place

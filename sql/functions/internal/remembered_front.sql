@@ -35,7 +35,7 @@ begin
     if coalesce(current_setting(current_schema() || '.front', true), '') = '' then
         return;
     end if;
-    kept := current_setting(current_schema() || '.front', true);
+    kept := current_setting(current_schema() || '.front', true)::jsonb;
     if kept -> 'queues' is distinct from to_jsonb(remembered_front.queues)
        or clock() >= (kept ->> 'until')::timestamptz
     then
