@@ -201,6 +201,16 @@ async def test_a_worker_that_drains_acks_without_claiming(mailbox: Mailbox, call
         await until_status(mailbox, left, "queued")
 
 
+async def test_a_backlog_costs_one_call_for_many(new_mailbox: NewMailbox, calls: Calls) -> None:
+    mailbox = new_mailbox(concurrency=100)
+    mailbox.handler("default")(_nothing)
+    many = 4000
+    await mailbox.enqueue_many({} for _ in range(many))
+    async with running(mailbox):
+        await until_drained(mailbox)
+    assert calls.counted("claim", "ack_and_claim", "ack_many").total() < many / 50
+
+
 async def test_dispatches_that_trickle_in_are_claimed_together(
     mailbox: Mailbox, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
