@@ -208,9 +208,9 @@ class Fetcher:
             self._settle_apart(acks)
             self._may_find = True
             return
-        refused = {row.dispatch_id for row in rows if not row.claim_token}
-        self._acked(acks, refused)
-        self._receive(rows[len(refused) :], sent, room)
+        claimed = [row for row in rows if row.claim_token]
+        self._acked(acks, {row.dispatch_id for row in rows[: len(rows) - len(claimed)]})
+        self._receive(claimed, sent, room)
 
     async def _answered(self, call: Call[list[Claimed]]) -> tuple[list[Claimed], float]:
         """Claim once; return the answer, and when the claim was sent."""

@@ -89,8 +89,9 @@ def consume(session: Connection, stress: Stress, number: int) -> None:
         held = claim(session, rng, consumer_id, LAPSING if lapses else timedelta(hours=1))
         if lapses:
             call(session, "reclaim_expired_leases")
-        for dispatch in [] if lapses else held:
-            work(session, rng, dispatch)
+        to_do = [] if lapses else held
+        while to_do:
+            to_do += work(session, rng, to_do.pop(0))
 
 
 def claim(session: Connection, rng: random.Random, consumer_id: str, lease: timedelta) -> list[Row]:
@@ -101,20 +102,43 @@ def claim(session: Connection, rng: random.Random, consumer_id: str, lease: time
     return [] if transaction.force_rollback else held
 
 
-def work(session: Connection, rng: random.Random, dispatch: Row) -> None:
-    """What a handler does: it is at work on its thread, alone, and settles afterwards."""
+def work(session: Connection, rng: random.Random, dispatch: Row) -> list[Row]:
+    """What a handler does: it is at work on its thread, alone, and settles afterwards.
+
+    Returns what was claimed along with the ack.
+    """
     session.execute("insert into running values (%s)", [dispatch["thread_id"]])
     choice = rng.random()
     if choice < 0.1:
         call(session, "renew_leases", **fences(dispatch), lease=timedelta(hours=1))
     session.execute("delete from running where thread_id = %s", [dispatch["thread_id"]])
     try:
+        if choice < 0.3:
+            return ack_and_claim(session, dispatch)
         settle(session, choice, dispatch)
     except psycopg.Error as error:
         if error.sqlstate != "PM003":
             raise
         # interrupted: let go of the lane
         assert call(session, "supersede_claimed", **fence(dispatch), reason="interrupted")
+    return []
+
+
+def ack_and_claim(session: Connection, dispatch: Row) -> list[Row]:
+    arguments = {"consumer_id": dispatch["claimed_by"], "max_dispatches": 3, "lease": "1 h"}
+    with session.transaction():
+        answered = call(session, "ack_and_claim", **fences(dispatch), **arguments)
+        claimed = [row for row in answered if row["claim_token"]]
+        if claimed == answered:
+            take_effect(session, dispatch)
+    return claimed
+
+
+def take_effect(session: Connection, dispatch: Row) -> None:
+    session.execute(
+        "insert into effect (dispatch_id, thread_id, seq) values (%s, %s, %s)",
+        [dispatch["dispatch_id"], dispatch["thread_id"], dispatch["seq"]],
+    )
 
 
 def settle(session: Connection, choice: float, dispatch: Row) -> None:
@@ -124,10 +148,7 @@ def settle(session: Connection, choice: float, dispatch: Row) -> None:
                 call(session, "ack", **fence(dispatch))
             elif not call(session, "ack_many", **fences(dispatch)):
                 return
-            session.execute(
-                "insert into effect (dispatch_id, thread_id, seq) values (%s, %s, %s)",
-                [dispatch["dispatch_id"], dispatch["thread_id"], dispatch["seq"]],
-            )
+            take_effect(session, dispatch)
     elif choice < 0.9:
         call(session, "nack", **fence(dispatch), error="again", delay=timedelta(0))
     elif choice < 0.95:

@@ -157,6 +157,37 @@ def test_what_was_passed_over_and_stays_ready_is_not_left_behind(
     assert claimed(worn)["dispatch_id"] == second["dispatch_id"]
 
 
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_what_another_claim_had_its_hand_on_is_not_left_behind(
+    worn: Connection, connect: Connect, ends: str
+) -> None:
+    """It has the lane while this one passes by; then it takes the head, or nothing."""
+    first, second = (enqueued(worn, thread_id="t")["dispatch_id"] for _ in range(2))
+    for _ in range(4):
+        enqueued(worn)
+    other = connect(autocommit=False)
+    held = claimed(other, thread_id="t", consumer_id="other")
+    assert held["dispatch_id"] == first
+    claimed(worn)
+    assert remembered(worn) is not None
+    getattr(other, ends)()
+    if ends == "commit":
+        call(other, "ack_many", **fences(held))
+        other.commit()
+    assert claimed(worn)["dispatch_id"] == (second if ends == "commit" else first)
+
+
+def test_what_a_claim_without_threads_gives_back_by_a_rollback_is_not_left_behind(
+    worn: Connection, connect: Connect
+) -> None:
+    made = [enqueued(worn)["dispatch_id"] for _ in range(6)]
+    other = connect(autocommit=False)
+    claims(other, max_dispatches=2)
+    assert claimed(worn)["dispatch_id"] == made[2]
+    other.rollback()
+    assert claimed(worn)["dispatch_id"] == made[0]
+
+
 def test_other_queues_have_a_front_of_their_own(worn: Connection) -> None:
     enqueued(worn)
     claimed(worn)

@@ -178,3 +178,21 @@ def test_responses_of_another_length_are_refused(conn: Connection) -> None:
     held = claimed(conn)
     with refused("PM005", "differ"):
         call(conn, "ack_many", **fences(held), responses=[])
+
+
+@pytest.mark.parametrize("lost_first", [True, False])
+@pytest.mark.parametrize("name", ["ack_many", "dead_letter_many", "nack_many"])
+def test_what_a_lost_claim_says_is_not_stored_when_the_new_one_settles_in_the_same_call(
+    conn: Connection, name: str, lost_first: bool
+) -> None:
+    enqueued(conn)
+    lost = claimed(conn)
+    call_one(conn, "release", **fence(lost))
+    held = claimed(conn)
+    pair = [(lost, "lost"), (held, "held")]
+    order = pair if lost_first else pair[::-1]
+    said = [said for _, said in order]
+    more = {"responses": [Jsonb(s) for s in said]} if name == "ack_many" else {"errors": said}
+    call(conn, name, **fences(*(dispatch for dispatch, _ in order)), **more)
+    found = loaded(conn, held)
+    assert found["run_response" if name == "ack_many" else "last_error"] == "held"

@@ -49,11 +49,11 @@
 --   was claimed since cannot be removed from the index, and each walk from the front
 --   reads all of them. A claim that has had to read thousands of dead entries remembers
 --   in its session how far it came (the setting <schema>.front), and for a while the
---   next ones begin there. Whatever becomes ready takes a fresh place at the end of its
---   priority, so that only what was committed late, or given back by a claim that was
---   rolled back, can lie behind; it waits for the next walk from the front, which comes
---   when the time is up (about a hundred times what such a walk takes) or nothing is
---   found ahead.
+--   next ones begin there, or at the first that it has left ready. Whatever becomes
+--   ready takes a fresh place at the end of its priority, so that only what was
+--   committed late can lie behind; it waits for the next walk from the front, which
+--   comes when the time is up (about a hundred times what such a walk takes) or nothing
+--   is found ahead.
 --
 -- Locks: lane locks (advisory, tried), dispatch rows (skip locked). Waits for nothing.
 -- Time: the database clock.
@@ -92,7 +92,7 @@ declare
     after_place bigint := 0;
     -- see UNDER AN OLD SNAPSHOT
     front record;
-    passed uuid[];
+    left_over uuid[];
     rows_read int := 0;
     entries_read bigint;
 begin
@@ -226,11 +226,15 @@ begin
                          as led_by
                 from chosen c
           ) c
-         cross join (
+         cross join lateral (
              -- where another is just claiming the lane there is nothing to be done
              select count(*) as rows,
                     array_agg(w.dispatch_id)
                         filter (where w.is_held and not w.is_stale) as passed_ids,
+                    array_agg(w.dispatch_id) filter (
+                        where w.thread_id is not null
+                          and not w.is_stale
+                          and w.pos not in (select h.pos from chosen h)) as left_ids,
                     array_agg(w.dispatch_id) filter (where w.is_stale) as stale_ids,
                     array_agg(distinct w.thread_id)
                         filter (where w.is_stale) as stale_threads
@@ -271,8 +275,9 @@ begin
         end if;
         if walked.passed_ids is not null then
             perform park(walked.passed_ids, open_queues);
-            passed := passed || walked.passed_ids;
         end if;
+        left_over := left_over || walked.left_ids
+                     || case when taken < cardinality(walked.ids) then walked.ids end;
         rows_read := rows_read + walked.rows;
 
         if wanted = 0 then
@@ -303,7 +308,7 @@ begin
                         - entries_read;
         if front.is_remembered or entries_read > rows_read + 5000 then
             perform remember_front(
-                open_queues, walked.last_priority, walked.last_place, passed,
+                open_queues, walked.last_priority, walked.last_place, left_over,
                 case when not front.is_remembered then entries_read end);
         end if;
     end if;

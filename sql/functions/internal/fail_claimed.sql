@@ -30,7 +30,7 @@ begin
     with held as materialized (
         select d.dispatch_id, d.claim_token,
                fail_claimed.errors[
-                   array_position(fail_claimed.dispatch_ids, d.dispatch_id)] as error,
+                   array_position(fail_claimed.claim_tokens, d.claim_token)] as error,
                d.attempt_count + 1 >= d.max_attempts
                or coalesce(
                       d.dispatch_epoch < (

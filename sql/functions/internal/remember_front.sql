@@ -5,15 +5,17 @@
 -- as it was. How long that is: about a hundred times what such a walk takes (an entry
 -- of a dead row costs some 0.2 microseconds, measured on PostgreSQL 18).
 --
--- priority, place: the last that was read; null when nothing was there. passed: what
--- the claim has passed over; what of it is still ready must not be left behind.
+-- priority, place: the last that was read; null when nothing was there. left_over: what
+-- the claim has read and not taken; what of it is still ready must not lie behind, be
+-- it that its lane was just being let go, or that another claim has it, which may yet
+-- be rolled back.
 --
 -- Locks: none.   Time: the database clock.
 create or replace function remember_front(
     queues text[],
     priority int,
     place bigint,
-    passed uuid[],
+    left_over uuid[],
     entries_read bigint
 )
 returns void
@@ -36,7 +38,7 @@ begin
       from (
           (select d.priority, d.place - 1 as place
              from dispatch d
-            where d.dispatch_id = any (remember_front.passed)
+            where d.dispatch_id = any (remember_front.left_over)
               and (d.phase = 'ready') is true  -- not to be led to the ready index
             order by d.priority, d.place
             limit 1)

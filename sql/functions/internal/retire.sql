@@ -12,6 +12,9 @@
 -- It writes to the open slot of the history and reads none of it, so that nobody who
 -- settles waits for whoever empties another slot.
 --
+-- errors, responses: for claimed ones, in the order of the claim_tokens: an id may
+-- stand among the others twice, once with the token of a claim that was lost.
+--
 -- attempts_used: 1 where the attempt failed. abandoned: nobody reports the end of
 -- the attempt (its lease expired), so that its projection of the run goes with it.
 -- lanes: what becomes of the lanes that are freed: wake (now), owe (written down for
@@ -75,9 +78,9 @@ begin
                end
         returning d.*,
                   retire.errors[
-                      array_position(retire.dispatch_ids, d.dispatch_id)] as error,
+                      array_position(retire.claim_tokens, d.claim_token)] as error,
                   retire.responses[
-                      array_position(retire.dispatch_ids, d.dispatch_id)] as response,
+                      array_position(retire.claim_tokens, d.claim_token)] as response,
                   case
                       when d.thread_id is null then false
                       when not (select exists (select from thread_epoch)) then false

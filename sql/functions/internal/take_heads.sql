@@ -3,17 +3,18 @@
 --
 -- Runs with a snapshot taken after the lane locks were won, so that "nobody holds this
 -- lane" is still true when it commits. The head is looked up by lane order among ready
--- and blocked rows alike, whatever row led here, and then locked by its key; if it is
--- locked (being cancelled, say) the lane is passed over, never its second taken.
+-- and blocked rows alike, whatever row led here, and then locked where it stands on
+-- disk; if it is locked (being cancelled, say), or another has changed it since, the
+-- lane is passed over, never its second taken.
 --
 -- A lane has no head to take while it has a claimed dispatch, is paused or halted, or
 -- when its head is in none of these queues. In a strict (or halting) lane one that
 -- waits for its time comes first all the same, and then there is none. Stale dispatches
 -- do not count: they are never handed out and do not hold up their lane.
 --
--- candidates: dispatch_ids[i] is taken as it is where thread_ids[i] is null; elsewhere
--- it only led to the lane. They are tried in this order until max_dispatches are
--- locked: what others have locked meanwhile is made up for by those at the end.
+-- candidates: dispatch_ids[i], which stood at tids[i], is taken as it is where
+-- thread_ids[i] is null; elsewhere it only led to the lane. They are tried in this
+-- order until max_dispatches are locked.
 --
 -- overdue: more has come due than promote_due makes ready in one go, so that a lane's
 -- head may be among what is scheduled still.
