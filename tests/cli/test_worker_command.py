@@ -48,6 +48,11 @@ def statuses(conn: Connection) -> list[str]:
     return [row["status"] for row in rows(conn, "select status from pgmailbox.dispatches")]
 
 
+def hide_uvloop(app: Application) -> None:
+    """Make it as if it were not installed: a worker imports from its own folder first."""
+    (app.folder / "uvloop.py").write_text("raise ImportError\n")
+
+
 def await_file(path: Path) -> None:
     wait_until(path.exists)
 
@@ -55,11 +60,14 @@ def await_file(path: Path) -> None:
 # --- signals ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("has_uvloop", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_lets_running_handlers_finish(
-    app: Application, conn: Connection, number: signal.Signals
+    app: Application, conn: Connection, number: signal.Signals, has_uvloop: bool
 ) -> None:
     app.written(SLOW)
+    if not has_uvloop:
+        hide_uvloop(app)
     enqueue(conn, 1)
     worker = app.start_worker()
     await_file(app.folder / "started")
@@ -207,6 +215,24 @@ def test_options_override_the_configuration_of_the_mailbox(
     options = ["--concurrency", 5, "--queue", "q1", "--queue", "q2", "--drain-timeout", 9]
     app.start_worker(*options, "--until-idle").ends_with(0)
     assert (app.folder / "told").read_text() == "5 ('q1', 'q2') 0:00:09 0:00:07"
+
+
+@pytest.mark.parametrize(("has_uvloop", "loop"), [(True, "uvloop"), (False, "asyncio")])
+def test_a_worker_runs_on_uvloop_where_it_is_installed(
+    app: Application, conn: Connection, has_uvloop: bool, loop: str
+) -> None:
+    app.written(
+        """
+        @mailbox.handler("default")
+        async def tell(dispatch):
+            Path("told").write_text(type(asyncio.get_running_loop()).__module__)
+        """
+    )
+    if not has_uvloop:
+        hide_uvloop(app)
+    enqueue(conn)
+    app.start_worker("--until-idle").ends_with(0)
+    assert (app.folder / "told").read_text().split(".")[0] == loop
 
 
 def test_the_dsn_of_the_option_overrides_that_of_the_module(
