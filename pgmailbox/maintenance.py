@@ -43,12 +43,17 @@ _WATCH_AT_LEAST: Final = 5.0
 _CONFIRM: Final = 0.55
 """Seconds until the second look, which tells a process that is gone from one that reconnects: a
 little more than the grace of `reclaim_abandoned`."""
+_LATE: Final = 1.0
+"""Seconds by which a look for lapsed leases reaches back beyond the last one: a claim may have been
+committed late."""
+_SHARE: Final = 50
+"""How many times what a sweep has taken lies between two of them, unless a lease has lapsed. Under
+an old snapshot it reads the dead entries of all that was claimed since, and takes ever longer."""
 _GAUGE: Final = 10.0
 """Seconds between two measurements of the depth, where somebody collects it."""
 _OVERDUE: Final = 0.5
 """Seconds until the next look at a lease that has lapsed and could not be reclaimed: someone has
 its row locked."""
-_NOW: Final = timedelta(0)
 
 
 class Maintenance:
@@ -69,6 +74,7 @@ class Maintenance:
         # Whoever claims from now on, with leases like ours, cannot lapse before this.
         self._longest = min(config.seconds("sweep_interval"), config.seconds("lease"))
         self._sweeps_at = 0.0
+        self._looked_at = time.monotonic() - _WATCH_AT_LEAST
         self._lapsed = asyncio.Event()
 
     async def sweep(self) -> SweepReport:
@@ -88,12 +94,17 @@ class Maintenance:
     async def watch(self) -> Abandoned:
         """Reclaim what consumers hold whose session is gone; return what was seen last."""
         reclaimed = 0
+        begun = time.monotonic()
+        within = timedelta(seconds=begun - self._looked_at + _LATE)
         while True:
-            seen = await self._store.run(self._functions.reclaim_abandoned(_PAGE))
+            seen = await self._store.run(
+                self._functions.reclaim_abandoned(_PAGE, lapsed_within=within)
+            )
             metrics.record_reclaimed(len(seen.reclaimed), seen.dead_lettered)
             reclaimed += len(seen.reclaimed)
             if not seen.reclaimed:
                 break
+        self._looked_at = begun
         if reclaimed:
             _log.warning("consumer.gone", reclaimed=reclaimed)
         return seen
@@ -130,26 +141,24 @@ class Maintenance:
             self._sweeps_at = time.monotonic() + wait
             self._lapsed.clear()
             await pause(wait, until=self._lapsed)
+            begun = time.monotonic()
             report = await self._contained("sweep", self.sweep)
+            took = time.monotonic() - begun
             wait = min(self._longest, 1.0) if report is None else self._until(report.next_expiry)
+            wait = max(wait, _SHARE * took)
 
     async def _watch_forever(self) -> None:
         wait = _WATCH
         while True:
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
             seen = await self._contained("watch", self.watch)
-            if seen is not None:
-                self._expect(seen.next_expiry)
+            # Not when the sweep knows of it, and comes back to it soon.
+            if seen is not None and seen.lapsed and self._sweeps_in() > _OVERDUE:
+                self._lapsed.set()
             wait = _until_next_look(seen)
 
-    def _expect(self, expiry: timedelta | None) -> None:
-        """Sweep now when a lease has lapsed that was taken for a shorter time than we take ours.
-
-        Not when the sweep knows of it, and comes back to it soon.
-        """
-        late = self._sweeps_at - time.monotonic() > _OVERDUE
-        if late and expiry is not None and expiry <= _NOW:
-            self._lapsed.set()
+    def _sweeps_in(self) -> float:
+        return self._sweeps_at - time.monotonic()
 
     def _until(self, expiry: timedelta | None) -> float:
         if expiry is None:

@@ -146,8 +146,8 @@ class Abandoned:
     """Dispatches that were given back, or dead-lettered."""
     dead_lettered: int
     """How many of those became dead letters."""
-    next_expiry: timedelta | None
-    """How long until the next lease lapses; None when nothing is claimed."""
+    lapsed: bool
+    """Whether a lease has lapsed just now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ transition of a dispatch is one of these calls: nothing here changes a table.
 
 from pgmailbox.store.calls import Call
 from pgmailbox.store.documents import to_jsonb
-from pgmailbox.store.executors import PATIENCE, Store, SyncStore
+from pgmailbox.store.executors import PATIENCE, Session, Store, SyncStore
 from pgmailbox.store.functions import Functions
 from pgmailbox.store.pipelines import run_all, run_all_sync
 from pgmailbox.store.requests import EnqueueRequest
@@ -17,6 +17,7 @@ __all__ = [
     "Call",
     "EnqueueRequest",
     "Functions",
+    "Session",
     "Store",
     "SyncStore",
     "run_all",

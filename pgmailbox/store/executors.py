@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import contextmanager
+import sys
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pgmailbox import metrics
@@ -18,6 +19,7 @@ from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from contextlib import AbstractAsyncContextManager
 
     from psycopg import AsyncConnection, Connection
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -33,6 +35,9 @@ PATIENCE: Final = 20.0
 
 No call of a worker takes that long: each is bounded. Keepalive and user timeout of TCP notice a
 peer that is gone, not a proxy or a server process that has stopped."""
+
+_ENOUGH: Final = 4
+"""Connections of a pool from which one may be kept: others settle, renew, and look after things."""
 
 _WAIT_FOR_CONNECTION: Final = 4.0
 """Seconds that an impatient call waits for the pool. The pool's own attempts to reconnect grow ever
@@ -64,15 +69,32 @@ class Store:
         if connection is not None:
             with translated(), metrics.timed(call.function):
                 return await _execute(call, connection)
+        async with self.connection(patience) as pooled:
+            return await self.run_over(pooled, call, patience=patience)
+
+    def connection(
+        self, patience: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        """Lend a connection of the pool."""
         limit = self._patience if patience is None else patience
         wait = None if limit is None else min(limit, _WAIT_FOR_CONNECTION)
-        watch = _Watch(limit)
+        return self._pool.connection(timeout=wait)
+
+    async def run_over(
+        self, connection: AsyncConnection[Any], call: Call[T], *, patience: float | None = None
+    ) -> T:
+        """Run one call on a connection that the pool has lent. Raises as `run`."""
+        watch = _Watch(self._patience if patience is None else patience)
         try:
-            async with self._pool.connection(timeout=wait) as pooled:
-                return await _committed(call, pooled, watch)
+            return await _committed(call, connection, watch)
         finally:
             if watch.is_lost:
                 await self._replace_all()
+
+    @property
+    def can_spare(self) -> bool:
+        """Whether the pool is large enough for one to be kept from it for a while."""
+        return self._pool.max_size >= _ENOUGH
 
     @staticmethod
     async def run_on(connection: AsyncConnection[Any], call: Call[T], *, patience: float) -> T:
@@ -101,6 +123,37 @@ async def _execute(call: Call[T], connection: AsyncConnection[Any]) -> T:
     async with connection.cursor(row_factory=call.row_factory, binary=True) as cursor:
         await cursor.execute(call.query, call.parameters)
         return call.read(await cursor.fetchall())
+
+
+class Session:
+    """Runs calls one after the other on one connection, which it keeps until it is let go.
+
+    What the database remembers for a session (where its claims have come to) is there for the next
+    call then. Of a small pool nothing is kept: others may need it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: AsyncConnection[Any] | None = None
+        self._lent = AsyncExitStack()
+
+    async def run(self, call: Call[T]) -> T:
+        """Run one call. Raises as `Store.run`, and lets the connection go then."""
+        if not self._store.can_spare:
+            return await self._store.run(call)
+        if self._kept is None:
+            self._kept = await self._lent.enter_async_context(self._store.connection())
+        try:
+            return await self._store.run_over(self._kept, call)
+        except BaseException:
+            self._kept = None
+            await self._lent.__aexit__(*sys.exc_info())
+            raise
+
+    async def let_go(self) -> None:
+        """Give the connection back to the pool, if there is one."""
+        self._kept = None
+        await self._lent.aclose()
 
 
 class SyncStore:

@@ -50,13 +50,15 @@ class MaintenanceFunctions(Schema):
             ("purged_dispatches", "purged_events", "more"),
         )
 
-    def reclaim_abandoned(self, max_dispatches: int = 100) -> Call[Abandoned]:
+    def reclaim_abandoned(
+        self, max_dispatches: int = 100, *, lapsed_within: timedelta
+    ) -> Call[Abandoned]:
         """Call `reclaim_abandoned`."""
         return self.call(
             "reclaim_abandoned",
-            {"max_dispatches": max_dispatches},
+            {"max_dispatches": max_dispatches, "lapsed_within": lapsed_within},
             lambda rows: Abandoned(*rows[0]),
-            ("alive", "gone", "reclaimed", "dead_lettered", "next_expiry"),
+            ("alive", "gone", "reclaimed", "dead_lettered", "lapsed"),
         )
 
     def repair_message_events(self, max_threads: int = 100) -> Call[list[str]]:

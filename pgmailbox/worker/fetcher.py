@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox.backoff import is_from_database, pause, persistently
 from pgmailbox.config import as_timedelta
+from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ _TRICKLE: Final = 3
 the one before has ended, are not to wait for company."""
 _GRACE: Final = 0.002
 """How long a handler may take to end before producers are told that the fetcher waits."""
+_SOON: Final = 0.5
+"""How long the connection is kept for the next claim while there is no room for one."""
 _MOST: Final = 1000
 """What one claim takes at most."""
+_PLENTY: Final = 100
 _USELESS_PAUSE: Final = 0.02
 """Pause after a claim of which nothing can be run here, so that putting back does not spin."""
 
@@ -83,6 +87,7 @@ class Fetcher:
         settle: Callable[[Hold, Ack], None],
     ) -> None:
         self._store = store
+        self._session = Session(store)
         self._functions = functions
         self._bell = bell
         self._config = config
@@ -111,6 +116,8 @@ class Fetcher:
         """When the next claim is to be sent at the earliest, unless a lane waits for it."""
         self._may_find = True
         """Whether a claim may find something, as far as is known here."""
+        self._is_plenty = False
+        """Whether claims find so much that acks are better written beside them."""
         self.is_idle = False
         """Whether the last claim found nothing, with room for more."""
 
@@ -140,13 +147,15 @@ class Fetcher:
 
     async def run(self) -> None:
         """Claim until stopped."""
-        while not self._stopping.is_set():
-            try:
+        try:
+            while not self._stopping.is_set():
                 await self._step()
-            except Exception:
-                if not self._stopping.is_set():
-                    raise
-                break  # the database was away; nobody waits for it any longer
+        except Exception:
+            if not self._stopping.is_set():
+                raise
+            # the database was away; nobody waits for it any longer
+        finally:
+            await self._session.let_go()
         self._hand_out()
 
     async def _step(self) -> None:
@@ -158,12 +167,15 @@ class Fetcher:
             await pause(_USELESS_PAUSE, until=self._stopping)
         elif room <= 0:
             self._put_down()
-            await self._bell.heard(None)
+            if not await self._bell.heard(_SOON):
+                await self._session.let_go()
+                await self._bell.heard(None)
         elif await self._gathers():
             pass
-        elif self._acks:
+        elif self._acks and not self._is_plenty:
             await self._exchange(min(room, _MOST))
-        elif self._may_find:
+        elif self._acks or self._may_find:
+            self._put_down()
             await self._claim(min(room, _MOST))
         else:
             await self._sleep()
@@ -219,7 +231,7 @@ class Fetcher:
         self._is_unheard = True
         sent = time.monotonic()
         try:
-            rows = await self._store.run(call)
+            rows = await self._session.run(call)
         except Exception:
             self._carry_no_more()  # until one succeeds
             raise
@@ -229,6 +241,7 @@ class Fetcher:
 
     def _receive(self, rows: Sequence[Claimed], sent: float, room: int) -> None:
         self._may_find = len(rows) >= room
+        self._is_plenty = len(rows) >= max(room, _PLENTY)
         self.is_idle = not rows
         if _TRICKLE <= len(rows) < room:
             self._not_before = sent + _GATHER
@@ -287,6 +300,7 @@ class Fetcher:
         self._pause = min(self._pause * 4, self._poll)
         if first_time:
             return  # look once more: something may have come before producers knew
+        await self._session.let_go()
         within = self._pause
         if due is not None and due > timedelta(0):  # what is overdue was not to be had just now
             within = min(within, due.total_seconds())

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log: Final = get_logger("worker")
-_MOST: Final = 500
+_MOST: Final = 1000
 _TRIES: Final = 3
 """How often one dispatch is sent that the database does not accept, though it is there."""
 

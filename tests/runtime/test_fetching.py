@@ -31,16 +31,22 @@ class Calls:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
         self.after: After | None = None
-        run = Store.run
+        run_over = Store.run_over
 
-        async def noted(store: Store, call: Call[Any], *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        async def noted(
+            store: Store,
+            connection: psycopg.AsyncConnection[Any],
+            call: Call[Any],
+            *,
+            patience: float | None = None,
+        ) -> Any:  # noqa: ANN401 - whatever the call answers
             self.made.append(call.function)
-            answer = await run(store, call, *args, **more)
+            answer = await run_over(store, connection, call, patience=patience)
             if self.after is not None:
                 await self.after(call, answer)
             return answer
 
-        monkeypatch.setattr(Store, "run", noted)
+        monkeypatch.setattr(Store, "run_over", noted)
 
     def counted(self, *functions: str) -> Counter[str]:
         return Counter(function for function in self.made if function in functions)

@@ -52,8 +52,8 @@
 --   next ones begin there, or at the first that it has left ready. Whatever becomes
 --   ready takes a fresh place at the end of its priority, so that only what was
 --   committed late can lie behind; it waits for the next walk from the front, which
---   comes when the time is up (about a hundred times what such a walk takes) or nothing
---   is found ahead.
+--   comes when the time is up (a hundred times what this claim has taken) or nothing is
+--   found ahead.
 --
 -- Locks: lane locks (advisory, tried), dispatch rows (skip locked). Waits for nothing.
 -- Time: the database clock.
@@ -92,6 +92,7 @@ declare
     after_place bigint := 0;
     -- see UNDER AN OLD SNAPSHOT
     front record;
+    begun timestamptz;
     left_over uuid[];
     rows_read int := 0;
     entries_read bigint;
@@ -143,14 +144,15 @@ begin
             return query
             select *
               from take_heads(
-                       array[null::tid], array[null::uuid], array[claim.thread_id],
+                       array[null::tid], array[claim.thread_id],
                        open_queues, claim.consumer_id, claim.lease, 1, overdue);
             found_any := found;
         end if;
     end if;
 
     select f.* into front from remembered_front(open_queues) f;
-    entries_read := pg_stat_get_xact_tuples_returned('dispatch_ready_idx'::regclass);
+    begun := clock();
+    entries_read := index_reads('dispatch_ready_idx');
     while claim.thread_id is null loop
         with walk as materialized (
             select r.*, row_number() over () as pos,
@@ -207,11 +209,21 @@ begin
                    limit walk_size
               ) r
         ), chosen as materialized (
-            -- `case` keeps the lock for last
-            select w.tid, w.dispatch_id, w.thread_id, w.pos
+            -- `case` keeps the lane's lock for last; who has no lane is locked itself
+            select coalesce(own.tid, w.tid) as tid, w.dispatch_id, w.thread_id, w.pos
               from walk w
+              left join lateral (
+                  select d.ctid as tid
+                    from dispatch d
+                   where w.thread_id is null
+                     and d.ctid = w.tid
+                     and (d.dispatch_id = w.dispatch_id) is true
+                     and (d.phase = 'ready') is true
+                   limit 1
+                     for update skip locked
+              ) own on true
              where case
-                       when w.thread_id is null then true
+                       when w.thread_id is null then own.tid is not null
                        when w.is_stale or w.is_held then false
                        else lane_lock(w.thread_id)
                    end
@@ -232,8 +244,7 @@ begin
                     array_agg(w.dispatch_id)
                         filter (where w.is_held and not w.is_stale) as passed_ids,
                     array_agg(w.dispatch_id) filter (
-                        where w.thread_id is not null
-                          and not w.is_stale
+                        where not w.is_stale
                           and w.pos not in (select h.pos from chosen h)) as left_ids,
                     array_agg(w.dispatch_id) filter (where w.is_stale) as stale_ids,
                     array_agg(distinct w.thread_id)
@@ -256,8 +267,8 @@ begin
             return query
             select *
               from take_heads(
-                       walked.tids, walked.ids, walked.threads, open_queues,
-                       claim.consumer_id, claim.lease, wanted, overdue);
+                       walked.tids, walked.threads, open_queues, claim.consumer_id,
+                       claim.lease, wanted, overdue);
             get diagnostics taken = row_count;
             wanted := wanted - taken;
             found_any := found_any or taken > 0;
@@ -304,12 +315,11 @@ begin
     end loop;
 
     if claim.thread_id is null then
-        entries_read := pg_stat_get_xact_tuples_returned('dispatch_ready_idx'::regclass)
-                        - entries_read;
-        if front.is_remembered or entries_read > rows_read + 5000 then
+        entries_read := index_reads('dispatch_ready_idx') - entries_read;
+        if front.is_remembered or entries_read > rows_read + 2500 then
             perform remember_front(
                 open_queues, walked.last_priority, walked.last_place, left_over,
-                case when not front.is_remembered then entries_read end);
+                case when not front.is_remembered then clock() - begun end);
         end if;
     end if;
     if found_any then

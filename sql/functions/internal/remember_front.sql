@@ -1,9 +1,9 @@
 -- remember_front: let this session's next claims begin where this one has come to.
 --
--- entries_read: how many entries of the ready index a walk from the front has read;
--- null when the walk began at what was remembered, which then stays valid for as long
--- as it was. How long that is: about a hundred times what such a walk takes (an entry
--- of a dead row costs some 0.2 microseconds, measured on PostgreSQL 18).
+-- took: how long a claim has taken that walked from the front; null when it began at
+-- what was remembered, which then stays valid for as long as it was. How long that is:
+-- a hundred times what the walk took, so that such walks cost one in a hundred, be the
+-- entries at hand (0.2 microseconds each) or their rows to be read from disk.
 --
 -- priority, place: the last that was read; null when nothing was there. left_over: what
 -- the claim has read and not taken; what of it is still ready must not lie behind, be
@@ -16,7 +16,7 @@ create or replace function remember_front(
     priority int,
     place bigint,
     left_over uuid[],
-    entries_read bigint
+    took interval
 )
 returns void
 language plpgsql
@@ -49,12 +49,9 @@ begin
       ) r
      order by r.priority, r.place
      limit 1;
-    if remember_front.entries_read is not null then
+    if remember_front.took is not null then
         kept := jsonb_build_object(
-            'until',
-            clock() + greatest(
-                interval '1 s',
-                remember_front.entries_read * interval '20 microseconds'));
+            'until', clock() + greatest(interval '1 s', 100 * remember_front.took));
     end if;
     kept := jsonb_build_object(
         'queues', remember_front.queues,
@@ -72,5 +69,5 @@ begin
 end
 $$;
 
-comment on function remember_front(text[], int, bigint, uuid[], bigint) is
+comment on function remember_front(text[], int, bigint, uuid[], interval) is
     'Internal: let this session''s claims begin, for now, where this one has come to.';

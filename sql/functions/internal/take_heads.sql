@@ -1,5 +1,5 @@
--- take_heads: the second half of a claim: take the heads of lanes that this transaction
--- has locked, and dispatches without a lane.
+-- take_heads: the second half of a claim: take the heads of lanes, and dispatches
+-- without a lane, that this transaction has locked.
 --
 -- Runs with a snapshot taken after the lane locks were won, so that "nobody holds this
 -- lane" is still true when it commits. The head is looked up by lane order among ready
@@ -12,9 +12,9 @@
 -- waits for its time comes first all the same, and then there is none. Stale dispatches
 -- do not count: they are never handed out and do not hold up their lane.
 --
--- candidates: dispatch_ids[i], which stood at tids[i], is taken as it is where
--- thread_ids[i] is null; elsewhere it only led to the lane. They are tried in this
--- order until max_dispatches are locked.
+-- candidates: where thread_ids[i] is null, the caller has locked the dispatch at
+-- tids[i], and it is taken as it is; elsewhere the lane is looked at, whatever row led
+-- to it. They are tried in this order until max_dispatches are locked.
 --
 -- overdue: more has come due than promote_due makes ready in one go, so that a lane's
 -- head may be among what is scheduled still.
@@ -22,7 +22,6 @@
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function take_heads(
     tids tid[],
-    dispatch_ids uuid[],
     thread_ids text[],
     queues text[],
     consumer_id text,
@@ -48,72 +47,73 @@ begin
     return query
     with pick as materialized (
         select d.tid
-          from unnest(
-                   take_heads.tids, take_heads.dispatch_ids, take_heads.thread_ids
-               ) c (tid, dispatch_id, thread_id)
+          from unnest(take_heads.tids, take_heads.thread_ids) c (tid, thread_id)
          cross join lateral (
-             select c.tid, c.dispatch_id where c.thread_id is null
+             select c.tid where c.thread_id is null
              union all
-             select front.tid, front.dispatch_id
+             select own.tid
                from (
-                   select case
-                              when (select exists (select from thread_epoch))
-                              then (select e.dispatch_epoch
-                                      from thread_epoch e
-                                     where e.thread_id = c.thread_id)
-                          end as epoch,
-                          case
-                              when (select exists (select from lane))
-                              then (select array[
-                                               l.policy <> 'skip',
-                                               l.paused_at is not null
-                                               or l.halted_at is not null]
-                                      from lane l
-                                     where l.thread_id = c.thread_id)
-                          end as is_strict_or_closed
-                   offset 0
-               ) lane
+                   select front.tid, front.dispatch_id
+                     from (
+                         select case
+                                    when (select exists (select from thread_epoch))
+                                    then (select e.dispatch_epoch
+                                            from thread_epoch e
+                                           where e.thread_id = c.thread_id)
+                                end as epoch,
+                                case
+                                    when (select exists (select from lane))
+                                    then (select array[
+                                                     l.policy <> 'skip',
+                                                     l.paused_at is not null
+                                                     or l.halted_at is not null]
+                                            from lane l
+                                           where l.thread_id = c.thread_id)
+                                end as is_strict_or_closed
+                         offset 0
+                     ) lane
+                    cross join lateral (
+                        (select r.ctid as tid, r.dispatch_id, r.priority, r.seq, r.queue,
+                                true as is_due
+                           from dispatch r
+                          where r.thread_id = c.thread_id
+                            and r.phase in ('ready', 'blocked')
+                            and r.dispatch_epoch >= coalesce(lane.epoch, 0)
+                          order by r.priority, r.seq
+                          limit 1)
+                        union all
+                        (select s.ctid, s.dispatch_id, s.priority, s.seq, s.queue,
+                                s.available_at <= now
+                           from dispatch s
+                          where s.thread_id = c.thread_id
+                            and s.phase = 'scheduled'
+                            and s.dispatch_epoch >= coalesce(lane.epoch, 0)
+                            and (lane.is_strict_or_closed[1] or take_heads.overdue)
+                            and (lane.is_strict_or_closed[1] or s.available_at <= now)
+                          order by s.priority, s.seq
+                          limit 1)
+                         order by priority, seq
+                         limit 1
+                    ) front
+                    where c.thread_id is not null
+                      and lane.is_strict_or_closed[2] is not true
+                      and front.is_due
+                      and front.queue = any (take_heads.queues)
+                      and (select true
+                             from dispatch h
+                            where h.thread_id = c.thread_id and h.status = 'claimed'
+                            limit 1) is null
+               ) head
               cross join lateral (
-                  (select r.ctid as tid, r.dispatch_id, r.priority, r.seq, r.queue,
-                          true as is_due
-                     from dispatch r
-                    where r.thread_id = c.thread_id
-                      and r.phase in ('ready', 'blocked')
-                      and r.dispatch_epoch >= coalesce(lane.epoch, 0)
-                    order by r.priority, r.seq
-                    limit 1)
-                  union all
-                  (select s.ctid, s.dispatch_id, s.priority, s.seq, s.queue,
-                          s.available_at <= now
-                     from dispatch s
-                    where s.thread_id = c.thread_id
-                      and s.phase = 'scheduled'
-                      and s.dispatch_epoch >= coalesce(lane.epoch, 0)
-                      and (lane.is_strict_or_closed[1] or take_heads.overdue)
-                      and (lane.is_strict_or_closed[1] or s.available_at <= now)
-                    order by s.priority, s.seq
-                    limit 1)
-                   order by priority, seq
+                  select t.ctid as tid
+                    from dispatch t
+                   where t.ctid = head.tid
+                     and (t.dispatch_id = head.dispatch_id) is true
+                     and (t.phase in ('ready', 'blocked')
+                          or t.phase = 'scheduled' and t.available_at <= now)
                    limit 1
-              ) front
-              where c.thread_id is not null
-                and lane.is_strict_or_closed[2] is not true
-                and front.is_due
-                and front.queue = any (take_heads.queues)
-                and (select true
-                       from dispatch h
-                      where h.thread_id = c.thread_id and h.status = 'claimed'
-                      limit 1) is null
-         ) head
-         cross join lateral (
-             select t.ctid as tid
-               from dispatch t
-              where t.ctid = head.tid
-                and (t.dispatch_id = head.dispatch_id) is true
-                and (t.phase in ('ready', 'blocked')
-                     or t.phase = 'scheduled' and t.available_at <= now)
-              limit 1
-                for update skip locked
+                     for update skip locked
+              ) own
          ) d
          limit take_heads.max_dispatches
     )
@@ -131,7 +131,7 @@ end
 $$;
 
 comment on function take_heads(
-    tid[], uuid[], text[], text[], text, interval, int, boolean
+    tid[], text[], text[], text, interval, int, boolean
 ) is
     'Internal: claim the heads of these locked lanes, and these dispatches without a '
     'lane.';

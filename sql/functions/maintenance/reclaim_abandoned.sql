@@ -24,17 +24,21 @@
 -- alive: consumers whose sessions last, so that a fleet can share the work of looking.
 -- gone: consumers that are gone and not forgotten yet; look again after the grace.
 -- reclaimed: not those that are stale by epoch, which become superseded.
--- next_expiry: as of next_lease_expiry, so that whoever looks knows when to sweep.
+-- lapsed: whether a lease has lapsed within the last lapsed_within, so that whoever
+-- looks knows that a sweep is due. Not when the next one will (next_lease_expiry):
+-- whoever looks often would, under an old snapshot, read each time the dead entries of
+-- all that was claimed since; of so short a time there are few.
 --
 -- Locks: rows of consumer, then of dispatch, never waiting.   Time: the database clock.
 create or replace function reclaim_abandoned(
     grace interval default '500 ms',
     max_dispatches int default 100,
+    lapsed_within interval default '10 s',
     out alive int,
     out gone int,
     out reclaimed uuid[],
     out dead_lettered int,
-    out next_expiry interval
+    out lapsed boolean
 )
 returns record
 language plpgsql
@@ -58,6 +62,7 @@ declare
 begin
     perform check_duration('grace', reclaim_abandoned.grace, true);
     perform check_count('max_dispatches', reclaim_abandoned.max_dispatches);
+    perform check_duration('lapsed_within', reclaim_abandoned.lapsed_within, true);
     reclaimed := '{}';
     lost := lost_sessions();
     if cardinality(lost.consumer_ids) > 0 then
@@ -130,11 +135,15 @@ begin
               from dispatch d
              where d.dispatch_id = r.dispatch_id
              limit 1) is null;
-    next_expiry := next_lease_expiry();
+    lapsed := exists (
+        select
+          from dispatch d
+         where d.lease_until < now
+           and d.lease_until > now - reclaim_abandoned.lapsed_within);
 end
 $$;
 
-comment on function reclaim_abandoned(interval, int) is
+comment on function reclaim_abandoned(interval, int, interval) is
     'Reclaim what consumers hold whose listening session has been gone for the grace; '
     'returns how many consumers live, how many are gone, the dispatches reclaimed, how '
-    'many of them became dead letters, and when the next lease lapses.';
+    'many of them became dead letters, and whether a lease has lapsed just now.';
