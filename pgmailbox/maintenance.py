@@ -47,8 +47,9 @@ _LATE: Final = 1.0
 """Seconds by which a look for lapsed leases reaches back beyond the last one: a claim may have been
 committed late."""
 _SHARE: Final = 50
-"""How many times what a sweep has taken lies between two of them, unless a lease has lapsed. Under
-an old snapshot it reads the dead entries of all that was claimed since, and takes ever longer."""
+"""How many times what a sweep (or a measurement) has taken lies between two of them, unless a lease
+has lapsed. Under an old snapshot they read the dead entries of all that was claimed since, and take
+ever longer."""
 _GAUGE: Final = 10.0
 """Seconds between two measurements of the depth, where somebody collects it."""
 _OVERDUE: Final = 0.5
@@ -131,8 +132,7 @@ class Maintenance:
             tasks.create_task(self._watch_forever())
             tasks.create_task(self._sweep_forever())
             tasks.create_task(self._gc_forever())
-            if metrics.is_collected():
-                tasks.create_task(self._gauge_forever())
+            tasks.create_task(self._gauge_forever())
 
     async def _sweep_forever(self) -> None:
         # The first tick is skipped, but a lease that was taken long before may lapse soon.
@@ -176,8 +176,10 @@ class Maintenance:
 
     async def _gauge_forever(self) -> None:
         while True:
-            await self._contained("gauge", self._gauge)
-            await asyncio.sleep(_GAUGE)
+            begun = time.monotonic()
+            if metrics.is_collected():
+                await self._contained("gauge", self._gauge)
+            await asyncio.sleep(max(_GAUGE, _SHARE * (time.monotonic() - begun)))
 
     async def _gauge(self) -> None:
         for count in await self._store.run(self._functions.count_dispatches_by_status()):

@@ -128,6 +128,11 @@ _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 class Sink(Protocol):
     """Where measurements go."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anything comes of what is recorded now."""
+        ...
+
     def record(self, instrument: Instrument, value: float, labels: Labels) -> None:
         """Add to a counter (up or down), observe in a histogram, or set a gauge."""
         ...
@@ -138,13 +143,14 @@ _sinks: list[Sink] = []
 
 def is_collected() -> bool:
     """Whether anybody collects; what is costly to measure asks first."""
-    return bool(_sinks)
+    return any(sink.is_heard for sink in _sinks)
 
 
 def record(instrument: Instrument, value: float, **labels: str) -> None:
     """Add to a counter, observe in a histogram, or set a gauge."""
     for sink in _sinks:
-        sink.record(instrument, value, labels)
+        if sink.is_heard:
+            sink.record(instrument, value, labels)
 
 
 def record_reclaimed(count: int, dead: int) -> None:
@@ -175,7 +181,7 @@ class timed:  # noqa: N801 - read as a phrase: with timed("claim"): ...
         self._began = 0.0
 
     def __enter__(self) -> None:
-        if _sinks:
+        if is_collected():
             self._began = time.perf_counter()
 
     def __exit__(
@@ -184,7 +190,7 @@ class timed:  # noqa: N801 - read as a phrase: with timed("claim"): ...
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if not _sinks:
+        if not self._began:
             return
         if error is None:
             result = "ok"
@@ -196,11 +202,17 @@ class timed:  # noqa: N801 - read as a phrase: with timed("claim"): ...
 
 
 class OpenTelemetrySink:
-    """Records through OpenTelemetry's API: for a provider, or whichever the application sets up."""
+    """Records through OpenTelemetry's API: for a provider, or whichever the application sets up.
+
+    Until it sets one up nothing is recorded: the API alone is installed in many places where nobody
+    collects, and its way of doing nothing takes time with each value.
+    """
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
         from opentelemetry import metrics  # noqa: PLC0415 - optional
 
+        self._is_given = provider is not None
+        self._provider = metrics.get_meter_provider
         meter = metrics.get_meter("pgmailbox", meter_provider=provider)
         make: dict[Kind, Any] = {
             Kind.COUNTER: meter.create_counter,
@@ -216,6 +228,11 @@ class OpenTelemetrySink:
             )
             self._write[instrument.name] = getattr(made, verbs.get(instrument.kind, "add"))
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a provider, and not what the API has in the place of one."""
+        return self._is_given or not type(self._provider()).__name__.endswith("ProxyMeterProvider")
+
     def record(self, instrument: Instrument, value: float, labels: Labels) -> None:
         """Record one value."""
         self._write[instrument.name](value, attributes=dict(labels))
@@ -223,6 +240,8 @@ class OpenTelemetrySink:
 
 class PrometheusSink:
     """Keeps figures for Prometheus, in a registry of its own."""
+
+    is_heard: Final = True
 
     def __init__(self) -> None:
         try:

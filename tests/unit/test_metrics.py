@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Recorded:
     """A sink that remembers."""
 
+    is_heard = True
+
     def __init__(self) -> None:
         self.values: list[tuple[Instrument, float, dict[str, str]]] = []
 
@@ -207,15 +209,27 @@ def test_prometheus_that_is_not_installed_is_asked_for(monkeypatch: pytest.Monke
     assert "pip install" in (refused.value.hint or "")
 
 
+SET_UP = """
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+set_meter_provider(MeterProvider())
+"""
+
+
 @pytest.mark.parametrize(
-    ("hidden", "collected"),
-    [("sys.modules['opentelemetry'] = None", False), ("", True)],
-    ids=["not installed", "installed"],
+    ("before", "after", "collected"),
+    [
+        ("import sys; sys.modules['opentelemetry'] = None", "", False),
+        ("", "", False),
+        ("", SET_UP, True),
+        (SET_UP, "", True),
+    ],
+    ids=["not installed", "installed", "set up later", "set up before"],
 )
-def test_opentelemetry_is_used_when_it_is_installed_and_not_missed_when_not(
-    hidden: str, collected: object
+def test_opentelemetry_is_used_once_it_is_set_up_and_not_missed_where_it_is_not_installed(
+    before: str, after: str, collected: object
 ) -> None:
-    program = f"import sys; {hidden}\nfrom pgmailbox import metrics; print(metrics.is_collected())"
+    program = f"{before}\nfrom pgmailbox import metrics\n{after}\nprint(metrics.is_collected())"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
@@ -226,9 +240,9 @@ def test_an_opentelemetry_without_gauges_is_as_good_as_none() -> None:
     program = (
         "from opentelemetry.metrics import _internal as i\n"
         "del i.Meter.create_gauge, i._ProxyMeter.create_gauge\n"
-        "from pgmailbox import metrics; print(metrics.is_collected())"
+        "from pgmailbox import metrics; print(metrics._sinks)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "[]"

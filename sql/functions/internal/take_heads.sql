@@ -73,8 +73,8 @@ begin
                          offset 0
                      ) lane
                     cross join lateral (
-                        (select r.ctid as tid, r.dispatch_id, r.priority, r.seq, r.queue,
-                                true as is_due
+                        (select r.ctid as tid, r.dispatch_id, r.priority, r.seq,
+                                r.queue, true as is_due
                            from dispatch r
                           where r.thread_id = c.thread_id
                             and r.phase in ('ready', 'blocked')
