@@ -19,7 +19,7 @@ from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema_async
-from pgmailbox.store import EnqueueRequest, Functions, Store, run_all
+from pgmailbox.store import Combiner, EnqueueRequest, Functions, Store, run_all
 from pgmailbox.store.connections import connect, described, new_pool
 from pgmailbox.worker import Handlers
 
@@ -82,6 +82,7 @@ class Mailbox(Conversations):
         self._pool: AsyncConnectionPool[Any] | None = None
         self._is_open = False
         self._lifecycle: Lifecycle | None = None
+        self._combiner: Combiner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._transition = asyncio.Lock()
@@ -97,6 +98,7 @@ class Mailbox(Conversations):
             self._configured = config
             self.config = named(config)
             self._functions = Functions(config.schema)
+            self._combiner = None
 
     async def open(self) -> None:
         """Connect, and make sure that the schema fits. Does nothing when open.
@@ -149,6 +151,7 @@ class Mailbox(Conversations):
         self._loop = loop
         self._opening, self._transition = asyncio.Lock(), asyncio.Lock()
         self._lifecycle = None
+        self._combiner = None
         self._is_open = False
         if self._pool is not self._given:
             self._pool = None
@@ -218,7 +221,8 @@ class Mailbox(Conversations):
         """Enqueue one dispatch and return it.
 
         With ``connection`` it is part of the caller's transaction and durable when that commits;
-        without, it is durable when this returns. ``payload`` is anything JSON. ``delay`` and
+        without, it is durable when this returns, and what other tasks enqueue at the same moment
+        goes along in the same statement. ``payload`` is anything JSON. ``delay`` and
         ``available_at`` (aware) put its start off; ``dedupe_key`` allows one live dispatch a thread
         (a queue, where there is no thread).
 
@@ -240,7 +244,12 @@ class Mailbox(Conversations):
             max_attempts=self.config.max_attempts if max_attempts is None else max_attempts,
             on_duplicate=on_duplicate,
         )
-        return await self._run(self._functions.enqueue(request), connection)
+        if connection is not None:
+            return await self._run(self._functions.enqueue(request), connection)
+        self._enter_loop()
+        if self._combiner is None:
+            self._combiner = Combiner(self._functions, self._run)
+        return await self._combiner.enqueue(request)
 
     async def enqueue_many(
         self,

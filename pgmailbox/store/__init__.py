@@ -1,11 +1,13 @@
 """The only room, besides the migrator, that speaks to the database.
 
 `functions` says what the SQL functions are called and what they answer, without doing anything;
-`executors` does it, on an event loop or without one, and `pipelines` does many at a time. Every
-transition of a dispatch is one of these calls: nothing here changes a table.
+`executors` does it, on an event loop or without one, `pipelines` does many at a time, and
+`combining` makes one call of several. Every transition of a dispatch is one of these calls: nothing
+here changes a table.
 """
 
 from pgmailbox.store.calls import Call
+from pgmailbox.store.combining import Combiner
 from pgmailbox.store.documents import to_jsonb
 from pgmailbox.store.executors import PATIENCE, Session, Store, SyncStore
 from pgmailbox.store.functions import Functions
@@ -15,6 +17,7 @@ from pgmailbox.store.requests import EnqueueRequest
 __all__ = [
     "PATIENCE",
     "Call",
+    "Combiner",
     "EnqueueRequest",
     "Functions",
     "Session",

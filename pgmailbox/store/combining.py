@@ -1,0 +1,153 @@
+"""Enqueues that are asked for at the same moment go together, in one statement.
+
+A process that serves many requests at once would otherwise pay for each with a round trip, a
+transaction and a commit of its own. One that comes alone is sent at once. While a statement is
+under way others gather, and the next one takes them all: nobody waits for company that may never
+come, and nobody for a statement that takes long.
+
+Each caller is answered as if it had been alone: when its dispatch is durable, with its own error if
+it is refused. A batch of which one is refused enqueues nothing; its members are then sent one by
+one. What may have to wait for another transaction (that of the same dedupe key, say) does so by
+itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from pgmailbox.errors import PgMailboxError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgmailbox.models import Dispatch
+    from pgmailbox.store.calls import Call
+    from pgmailbox.store.functions import Functions
+    from pgmailbox.store.requests import EnqueueRequest
+
+    Asked = tuple[EnqueueRequest, asyncio.Future[Dispatch]]
+
+T = TypeVar("T")
+
+_LONG: Final = 0.05
+"""Seconds after which a statement is no longer waited for by those who come after it."""
+_MOST: Final = 200
+"""Enqueues in one statement, so that none waits long for what is before it."""
+
+
+class Run(Protocol):
+    """Runs a call as a transaction of its own."""
+
+    async def __call__(self, call: Call[T]) -> T:
+        """Run one call."""
+        ...
+
+
+class Combiner:
+    """Enqueues for the callers of one event loop."""
+
+    def __init__(self, functions: Functions, run: Run) -> None:
+        self._functions = functions
+        self._run = run
+        self._turn: asyncio.TimerHandle | None = None
+        """The statement that others wait for: what lets them go when it takes long."""
+        self._asked: list[Asked] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def enqueue(self, request: EnqueueRequest) -> Dispatch:
+        """Enqueue one dispatch, durable when this returns. Raises as `Mailbox.enqueue`.
+
+        Whoever is cancelled while it waits for its turn has enqueued nothing; once the statement is
+        under way, its dispatch is enqueued all the same, for the sake of the others.
+        """
+        if not _is_plain(request):
+            return await self._run(self._functions.enqueue(request))
+        if self._turn is None:
+            return await self._alone(request)
+        answer: asyncio.Future[Dispatch] = asyncio.get_running_loop().create_future()
+        self._asked.append((request, answer))
+        return await answer
+
+    async def _alone(self, request: EnqueueRequest) -> Dispatch:
+        turn = self._begin()
+        try:
+            return await self._run(self._functions.enqueue(request))
+        finally:
+            self._end(turn)
+
+    async def _together(self, batch: Sequence[Asked], turn: asyncio.TimerHandle) -> None:
+        try:
+            if len(batch) == 1 or not await self._accepted(batch):
+                for request, answer in batch:
+                    await self._answered(request, answer)
+        finally:
+            for _, answer in batch:
+                answer.cancel()  # of what is not answered: the loop is ending
+            # whoever has got an answer may have more to enqueue, and does so before this is called
+            asyncio.get_running_loop().call_soon(self._end, turn)
+
+    # --- whose turn it is -----------------------------------------------------------------
+
+    def _begin(self) -> asyncio.TimerHandle:
+        self._turn = asyncio.get_running_loop().call_later(_LONG, self._next)
+        return self._turn
+
+    def _end(self, turn: asyncio.TimerHandle) -> None:
+        turn.cancel()
+        if self._turn is turn:
+            self._next()
+
+    def _next(self) -> None:
+        """Send what has gathered meanwhile."""
+        self._turn = None
+        batch, self._asked = self._asked[:_MOST], self._asked[_MOST:]
+        wanted = [asked for asked in batch if not asked[1].done()]
+        if wanted:
+            task = asyncio.create_task(self._together(wanted, self._begin()))
+            self._tasks.add(task)  # or it might be collected as garbage
+            task.add_done_callback(self._tasks.discard)
+        elif self._asked:
+            self._next()
+
+    # --- one statement --------------------------------------------------------------------
+
+    async def _accepted(self, batch: Sequence[Asked]) -> bool:
+        """Enqueue all of them with one statement, unless the database or we refuse one."""
+        requests = [request for request, _ in batch]
+        try:
+            made = await self._run(self._functions.enqueue_many(requests, max_attempts=1))
+        except Exception as error:  # noqa: BLE001 - it belongs to the callers
+            if isinstance(error, PgMailboxError) and not isinstance(error, Unavailable):
+                return False
+            for _, answer in batch:
+                _refuse(answer, error)
+            return True
+        for (_, answer), dispatch in zip(batch, made, strict=True):
+            _grant(answer, dispatch)
+        return True
+
+    async def _answered(self, request: EnqueueRequest, answer: asyncio.Future[Dispatch]) -> None:
+        try:
+            _grant(answer, await self._run(self._functions.enqueue(request)))
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller
+            _refuse(answer, error)
+
+
+def _is_plain(request: EnqueueRequest) -> bool:
+    """Tell whether it can go with others: it meets nothing, and says the same in a batch."""
+    return (
+        request.payload is not None  # null there means that none is given
+        and request.dispatch_id is None
+        and request.dedupe_key is None
+    )
+
+
+def _grant(answer: asyncio.Future[Any], dispatch: Dispatch) -> None:
+    if not answer.done():  # its caller may have been cancelled
+        answer.set_result(dispatch)
+
+
+def _refuse(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
