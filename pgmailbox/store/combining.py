@@ -104,7 +104,8 @@ class Combiner:
         batch, self._asked = self._asked[:_MOST], self._asked[_MOST:]
         wanted = [asked for asked in batch if not asked[1].done()]
         if wanted:
-            task = asyncio.create_task(self._together(wanted, self._begin()))
+            work = self._together(wanted, self._begin())
+            task = asyncio.create_task(work, name="pgmailbox-enqueue")
             self._tasks.add(task)  # or it might be collected as garbage
             task.add_done_callback(self._tasks.discard)
         elif self._asked:

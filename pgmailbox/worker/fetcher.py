@@ -99,7 +99,7 @@ class Fetcher:
         self._poll = config.seconds("poll_interval")
         self._stopping = asyncio.Event()
         self._pause = _FIRST_PAUSE
-        self._pace = Pace()
+        self._pace = Pace(config.concurrency)
         self._acks: list[tuple[Hold, Ack]] = []
         self._carries = True
         """Whether a claim is to be expected that acks can go along with."""
@@ -318,11 +318,17 @@ class Fetcher:
 
 
 class Pace:
-    """How many handlers end a second, over the last tenth of a second or so."""
+    """How many handlers end a second, over the last tenth of a second or so.
+
+    Over less, when so many have ended that each slot has been filled anew: that many cannot have
+    ended at once only because they began at once.
+    """
 
     _WINDOW: Final = 0.1
+    _SHORT: Final = 0.02
 
-    def __init__(self) -> None:
+    def __init__(self, concurrency: int) -> None:
+        self._enough = 2 * concurrency
         self._since = time.monotonic()
         self._count = 0
         self._rate = 0.0
@@ -334,7 +340,7 @@ class Pace:
     def expected(self, seconds: float) -> int:
         """Return how many will end within so many seconds if it goes on like this."""
         elapsed = time.monotonic() - self._since
-        if elapsed >= self._WINDOW:
+        if elapsed >= self._WINDOW or (elapsed >= self._SHORT and self._count > self._enough):
             self._rate = self._count / elapsed
             self._since, self._count = time.monotonic(), 0
         return int(max(self._rate, self._count / self._WINDOW) * seconds)

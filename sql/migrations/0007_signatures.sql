@@ -9,3 +9,6 @@ drop function if exists take_heads(
     tid[], uuid[], text[], text[], text, interval, int, boolean
 );
 drop function if exists remember_front(text[], int, bigint, uuid[], bigint);
+drop function if exists retire(
+    uuid[], uuid[], text, text[], jsonb[], int, boolean, text, boolean
+);

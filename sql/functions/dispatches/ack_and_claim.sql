@@ -2,8 +2,13 @@
 --
 -- The same as ack_many and then claim, in one transaction: one round trip and one
 -- commit for a consumer that works through a backlog, and no more than that for each
--- dispatch of a lane that has all the work: its next is woken by the ack and taken by
--- the claim.
+-- dispatch of a lane that has all the work.
+--
+-- Where there is room for the next of each lane that is freed, besides all that is
+-- ready, they are handed over instead of being made ready to be found by the claim: who
+-- comes before whom makes no difference to what is taken then. To see that, the claim
+-- comes first and leaves room for them. If it finds more than it may take, they become
+-- ready, and the rest of the room goes to whatever comes first, as ever.
 --
 -- Returns what was claimed. An ack that was refused (see ack_many) stands before it as
 -- a row of nothing but its dispatch_id: what was claimed has a claim token.
@@ -23,17 +28,31 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    room int := ack_and_claim.max_dispatches;
+    gone record;
     acked uuid[];
     refused dispatch;
+    followed text[];
+    taken int;
 begin
+    perform check_arrays(
+        'ack_many', ack_and_claim.dispatch_ids, ack_and_claim.claim_tokens,
+        cardinality(ack_and_claim.responses));
+    gone := retire(
+        ack_and_claim.dispatch_ids, ack_and_claim.claim_tokens, 'acked',
+        responses => ack_and_claim.responses, lanes => 'leave');
     acked := array(
-        select a
-          from ack_many(
-                   ack_and_claim.dispatch_ids, ack_and_claim.claim_tokens,
-                   ack_and_claim.responses) a);
+        select s
+          from settled(
+                   'ack_many', ack_and_claim.dispatch_ids, ack_and_claim.claim_tokens,
+                   gone.done) s);
     if cardinality(acked) < cardinality(ack_and_claim.dispatch_ids) then
         for refused.dispatch_id in
             select i.dispatch_id
@@ -43,11 +62,42 @@ begin
             return next refused;
         end loop;
     end if;
+
+    followed := array(
+        select distinct t.thread_id
+          from unnest(gone.freed) t (thread_id)
+         where (select true
+                  from dispatch d
+                 where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
+                 limit 1));
+    if cardinality(followed) between 1 and least(room, 1000) - 1
+       and current_setting('transaction_isolation') = 'read committed'
+    then
+        room := least(room, 1000) - cardinality(followed);
+        return query
+        select *
+          from claim(
+                   ack_and_claim.consumer_id, ack_and_claim.lease, room,
+                   ack_and_claim.queues);
+        get diagnostics taken = row_count;
+        if taken < room then
+            return query
+            select *
+              from hand_over(
+                       followed, ack_and_claim.queues, ack_and_claim.consumer_id,
+                       ack_and_claim.lease);
+            return;
+        end if;
+        room := cardinality(followed);
+    end if;
+    if followed <> '{}' then
+        perform wake_lanes(followed, ack_and_claim.queues);
+    end if;
     return query
     select *
       from claim(
-               ack_and_claim.consumer_id, ack_and_claim.lease,
-               ack_and_claim.max_dispatches, ack_and_claim.queues);
+               ack_and_claim.consumer_id, ack_and_claim.lease, room,
+               ack_and_claim.queues);
 end
 $$;
 

@@ -88,6 +88,7 @@ declare
     superseded int;
     found_any boolean := false;
     looks_again boolean := false;
+    rounds int := 0;
     after_priority int := -1;
     after_place bigint := 0;
     -- see UNDER AN OLD SNAPSHOT
@@ -287,6 +288,7 @@ begin
         if walked.passed_ids is not null then
             perform park(walked.passed_ids, open_queues);
         end if;
+        rounds := rounds + 1;
         left_over := left_over || walked.left_ids
                      || case when taken < cardinality(walked.ids) then walked.ids end;
         rows_read := rows_read + walked.rows;
@@ -301,7 +303,8 @@ begin
         elsif walked.rows = walk_size or walked.is_cut_short then
             after_priority := walked.last_priority;
             after_place := walked.last_place;
-            walk_size := least(2 * walk_size, 2000);
+            -- not yet after one round: another may be claiming what stands in front
+            walk_size := least(walk_size * least(rounds, 2), 2000);
         elsif found_any then
             exit;
         elsif front.is_remembered or walked.led_by is not null and not looks_again then
@@ -323,15 +326,7 @@ begin
         end if;
     end if;
     if found_any then
-        update consumer c
-           set waiting = false
-          from (
-              select me.consumer_id
-                from consumer me
-               where me.consumer_id = claim.consumer_id and me.waiting
-                 for update skip locked
-          ) awake
-         where c.consumer_id = awake.consumer_id;
+        perform note_awake(claim.consumer_id);
     end if;
 end
 $$;

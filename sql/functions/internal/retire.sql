@@ -19,7 +19,7 @@
 -- the attempt (its lease expired), so that its projection of the run goes with it.
 -- lanes: what becomes of the lanes that are freed: wake (now), owe (written down for
 -- the next claim, by callers that must not keep a lock on them) or leave (the caller
--- wakes them). readers: whether what is left unread gets a dispatch (ensure_reader),
+-- sees to them: freed). readers: whether what is left unread gets a dispatch (ensure_reader),
 -- where the dispatch that was to read it was superseded, or its run has read some
 -- and ended; callers that enqueue one themselves say no. One that failed or was
 -- cancelled before it read anything leaves its messages to retry_dispatch, to the
@@ -43,6 +43,7 @@ create or replace function retire(
     lanes text default 'wake',
     readers boolean default true,
     out done uuid[],
+    out freed text[],
     out single dispatch
 )
 returns record
@@ -188,6 +189,8 @@ begin
         perform wake_lanes(moved.threads, moved.served);
     elsif retire.lanes = 'owe' then
         insert into lane_wake (thread_id) select distinct unnest(moved.threads);
+    else
+        freed := moved.threads;
     end if;
     if moved.left_unread is not null then
         perform ensure_reader(t.thread_id) from unnest(moved.left_unread) t (thread_id);
