@@ -36,6 +36,8 @@ IN_LANES: Final[Costs] = {
     "claim": (470, 25),
     "ack_many": (1080, 41),
 }
+HANDED_OVER: Final = (1230, 60)
+"""Of `ack_and_claim`, where the lane of each that is acked has a next one."""
 
 
 def cost(conn: Connection, dispatches: int, call: str, *arguments: object) -> tuple[float, float]:
@@ -101,3 +103,40 @@ def test_a_dispatch_costs_no_more_log_and_buffers_than_it_did(
         if spent[call][0] > bound[0] or spent[call][1] > bound[1]
     }
     assert over == {}, "log bytes and buffers a dispatch: spent, allowed"
+
+
+def test_the_next_of_a_lane_costs_no_more_than_it_did(conn: Connection) -> None:
+    enqueue_cost(conn, BATCH)
+    for number in range(ROUNDS):
+        enqueue_cost(conn, BATCH)
+        if number == 0:
+            conn.execute("select from pgmailbox.claim('c', max_dispatches => %s)", [BATCH])
+    spent = []
+    for _ in range(ROUNDS):
+        held = held_by(conn, "c")
+        spent.append(cost(conn, BATCH, "ack_and_claim", "c", *held, None, "30 s", 2 * BATCH))
+    log, buffers = min(log for log, _ in spent), min(buffers for _, buffers in spent)
+    assert log <= HANDED_OVER[0]
+    assert buffers <= HANDED_OVER[1]
+
+
+@pytest.mark.slow
+def test_pages_of_dead_entries_are_stepped_over_once_and_not_by_every_claim(
+    conn: Connection,
+) -> None:
+    """No old snapshot: vacuum has merely not come yet since all that was worked off."""
+    many = 200_000
+    conn.execute("alter table pgmailbox.dispatch set (autovacuum_enabled = off)")
+    for _ in range(0, many, 10_000):
+        documents = json.dumps([{}] * 10_000)
+        conn.execute("select from pgmailbox.enqueue_batch(%s)", [documents])
+    conn.execute("delete from pgmailbox.dispatch")
+    conn.execute("select from pgmailbox.enqueue_batch(%s)", [json.dumps([{}] * 10)])
+    buffers = []
+    for _ in range(4):
+        _, read = cost(conn, 1, "claim", "c", "30 s", 1)
+        buffers.append(read)
+        if len(buffers) == 1:  # has marked them as dead; forget it, as another session would
+            conn.execute("select set_config('pgmailbox.front', '', false)")
+    assert buffers[1] > 600, "a walk from the front does step over them"
+    assert max(buffers[2:]) < 200

@@ -11,6 +11,7 @@ import pytest_asyncio
 import structlog
 
 from pgmailbox import Mailbox, MailboxConfig
+from tests.runtime.calls_made import Calls
 from tests.runtime.crew import WorkerProcess
 
 if TYPE_CHECKING:
@@ -77,3 +78,9 @@ def start_worker(dsn: str) -> Generator[StartWorker]:
             return process
 
         yield start
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Calls of this process from the beginning of the test on."""
+    return Calls(monkeypatch)

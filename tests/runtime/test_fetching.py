@@ -7,7 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
 from structlog.testing import capture_logs
 
 from pgmailbox.store import Store
@@ -15,47 +14,14 @@ from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import rows, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import pytest
 
     from pgmailbox import HeldDispatch, Mailbox
     from pgmailbox.store import Call
+    from tests.runtime.calls_made import Calls
     from tests.runtime.houses import NewMailbox
 
     Connection = psycopg.Connection[tuple[Any, ...]]
-    After = Callable[[Call[Any], Any], Awaitable[None]]
-
-
-class Calls:
-    """The calls that stores make, in order; ``after`` sees each with its answer, and may raise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.made: list[str] = []
-        self.after: After | None = None
-        run_over = Store.run_over
-
-        async def noted(
-            store: Store,
-            connection: psycopg.AsyncConnection[Any],
-            call: Call[Any],
-            *,
-            patience: float | None = None,
-        ) -> Any:  # noqa: ANN401 - whatever the call answers
-            self.made.append(call.function)
-            answer = await run_over(store, connection, call, patience=patience)
-            if self.after is not None:
-                await self.after(call, answer)
-            return answer
-
-        monkeypatch.setattr(Store, "run_over", noted)
-
-    def counted(self, *functions: str) -> Counter[str]:
-        return Counter(function for function in self.made if function in functions)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Calls of this process from the beginning of the test on."""
-    return Calls(monkeypatch)
 
 
 HOT = ("claim", "ack_and_claim", "ack_many", "await_work")
@@ -247,3 +213,46 @@ async def test_the_next_of_a_lane_does_not_wait_for_company(
 
 async def _nothing(dispatch: HeldDispatch) -> None:
     """Do nothing."""
+
+
+async def test_where_there_is_plenty_acks_are_written_beside_the_claims(
+    new_mailbox: NewMailbox, calls: Calls
+) -> None:
+    mailbox = new_mailbox(concurrency=100)
+    mailbox.handler("default")(_nothing)
+    await mailbox.enqueue_many({} for _ in range(4000))
+    async with running(mailbox):
+        await until_drained(mailbox)
+        found = calls.counted(*HOT)
+    assert found["ack_many"] > found["ack_and_claim"]
+    assert found["claim"] > found["ack_and_claim"]
+
+
+async def test_claims_keep_one_session_while_there_is_work(
+    new_mailbox: NewMailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session remembers of where claims have come to is of no use to another."""
+    sessions: list[int] = []
+    run_over = Store.run_over
+
+    async def noted(store: Store, connection: Any, call: Call[Any], **more: Any) -> Any:  # noqa: ANN401
+        if call.function in {"claim", "ack_and_claim"}:
+            sessions.append(connection.info.backend_pid)
+        return await run_over(store, connection, call, **more)
+
+    monkeypatch.setattr(Store, "run_over", noted)
+    mailbox = new_mailbox(concurrency=20, prefetch=20)
+    mailbox.handler("default")(_nothing)
+    await mailbox.enqueue_many({} for _ in range(1000))
+    async with running(mailbox):
+        await until_drained(mailbox)
+    assert len(sessions) > 20
+    assert len(set(sessions[2:-2])) == 1
+
+
+async def test_a_small_pool_is_left_to_the_others(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(pool_size=1, concurrency=20)
+    mailbox.handler("default")(_nothing)
+    await mailbox.enqueue_many({"thread_id": f"t{n % 7}"} for n in range(200))
+    async with running(mailbox):
+        await until_drained(mailbox)

@@ -270,17 +270,17 @@ async def test_a_timeout_that_cannot_be_put_on_record_is_settled_all_the_same(
 async def test_what_was_claimed_by_a_call_whose_answer_was_lost_runs_at_once_and_uncounted(
     new_mailbox: NewMailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Store.run
+    run_over = Store.run_over
     lost: list[object] = []
 
-    async def lose_one_answer(self: Store, call: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        answer = await run(self, call, *args, **more)
+    async def lose_one_answer(self: Store, over: Any, call: Any, **more: Any) -> Any:  # noqa: ANN401
+        answer = await run_over(self, over, call, **more)
         if call.function == "claim" and not lost and any("once" in row for row in answer):
             lost.append(answer)
             raise psycopg.OperationalError("the connection is lost")
         return answer
 
-    monkeypatch.setattr(Store, "run", lose_one_answer)
+    monkeypatch.setattr(Store, "run_over", lose_one_answer)
     mailbox = new_mailbox(lease=3600)
     for kind in ("default", "once"):
         mailbox.handler(kind)(lambda dispatch: "done")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.calls import (
     call,
@@ -13,12 +14,13 @@ from tests.calls import (
     claims,
     enqueued,
     fence,
+    fences,
     ids,
     loaded,
     refused,
     told,
 )
-from tests.sessions import one, rows, wait_until
+from tests.sessions import one, rows, set_clock, wait_until
 
 if TYPE_CHECKING:
     import psycopg
@@ -120,7 +122,9 @@ def test_one_that_never_announced_itself_is_covered_by_its_leases_alone(conn: Co
     claimed(conn, consumer_id="silent")
     seen = look(conn)
     assert (seen["reclaimed"], seen["alive"], seen["gone"]) == ([], 0, 0)
-    assert timedelta(seconds=29) < seen["next_expiry"] <= timedelta(seconds=30)
+    assert not seen["lapsed"]
+    set_clock(conn, "31 s")
+    assert look(conn)["lapsed"]
 
 
 def test_a_process_number_that_is_used_again_is_not_the_session(
@@ -248,7 +252,44 @@ def test_it_waits_for_no_consumer_that_is_just_announcing_itself(
 def test_it_tells_how_many_consumers_live(conn: Connection, connect: Connect) -> None:
     for n in range(5):
         announce(connect(), f"c{n}")
-    assert (look(conn)["alive"], look(conn)["next_expiry"]) == (5, None)
+    assert (look(conn)["alive"], look(conn)["lapsed"]) == (5, False)
+
+
+def test_it_tells_of_a_lease_that_has_lapsed_just_now(conn: Connection) -> None:
+    enqueued(conn)
+    held = claimed(conn, lease=timedelta(seconds=60))
+    enqueued(conn)
+    claimed(conn, lease=timedelta(seconds=10))
+    assert not look(conn)["lapsed"]
+    set_clock(conn, "12 s")
+    assert look(conn, lapsed_within=timedelta(seconds=5))["lapsed"]
+    assert not look(conn, lapsed_within=timedelta(seconds=1))["lapsed"], "that was long ago"
+    set_clock(conn, "61 s")
+    call_one(conn, "ack", **fence(held))
+    assert not look(conn, lapsed_within=timedelta(seconds=5))["lapsed"], "it was acked"
+
+
+def test_a_look_does_not_read_what_lapsed_long_ago_or_will_lapse_later(
+    conn: Connection, connect: Connect
+) -> None:
+    """An old snapshot keeps the entries of all that was claimed since."""
+    report = connect(autocommit=False)
+    report.execute("set transaction isolation level repeatable read")
+    report.execute("select count(*) from pgmailbox.dispatches")
+    for seconds in (1, 3600):
+        for _ in range(3):
+            call(conn, "enqueue_many", dispatches=Jsonb([{}] * 1000))
+            held = claims(conn, max_dispatches=1000, lease=timedelta(seconds=seconds))
+            call(conn, "ack_many", **fences(*held))
+    set_clock(conn, "60 s")
+    query = "select pg_stat_get_xact_tuples_returned('pgmailbox.dispatch_lease_idx'::regclass) as n"
+    with conn.transaction():
+        before = one(conn, query)["n"]
+        assert not look(conn)["lapsed"]
+        assert one(conn, query)["n"] - before < 10
+        call(conn, "next_lease_expiry")
+        assert one(conn, query)["n"] - before >= 6000, "the next expiry is found behind them all"
+    report.rollback()
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ async def test_a_bell_wakes_who_waits() -> None:
 def test_a_pace_expects_what_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    pace = Pace()
+    pace = Pace(100)
     assert pace.expected(0.05) == 0
     for _ in range(100):
         pace.count()
@@ -77,6 +77,20 @@ def test_a_pace_expects_what_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert pace.expected(0.05) == 40, "within the window it stays"
     now += 1
     assert pace.expected(0.05) == 0, "then it is forgotten"
+
+
+def test_a_pace_is_seen_sooner_where_each_slot_has_been_filled_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    few, many = Pace(10), Pace(10)
+    for pace, ended in ((few, 10), (many, 125)):
+        for _ in range(ended):
+            pace.count()
+    now += 0.03125
+    assert few.expected(0.05) == 5, "they may have begun together"
+    assert many.expected(0.05) == 200
 
 
 # --- Limit --------------------------------------------------------------------------------

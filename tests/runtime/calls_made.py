@@ -1,0 +1,45 @@
+"""What a process asks of its pool, as it happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from pgmailbox.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import psycopg
+    import pytest
+
+    from pgmailbox.store import Call
+
+    After = Callable[[Call[Any], Any], Awaitable[None]]
+
+
+class Calls:
+    """The calls that stores make, in order; ``after`` sees each with its answer, and may raise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        self.after: After | None = None
+        run_over = Store.run_over
+
+        async def noted(
+            store: Store,
+            connection: psycopg.AsyncConnection[Any],
+            call: Call[Any],
+            *,
+            patience: float | None = None,
+        ) -> Any:  # noqa: ANN401 - whatever the call answers
+            self.made.append(call.function)
+            answer = await run_over(store, connection, call, patience=patience)
+            if self.after is not None:
+                await self.after(call, answer)
+            return answer
+
+        monkeypatch.setattr(Store, "run_over", noted)
+
+    def counted(self, *functions: str) -> Counter[str]:
+        return Counter(function for function in self.made if function in functions)
