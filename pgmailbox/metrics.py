@@ -241,7 +241,10 @@ class OpenTelemetrySink:
 class PrometheusSink:
     """Keeps figures for Prometheus, in a registry of its own."""
 
-    is_heard: Final = True
+    @property
+    def is_heard(self) -> bool:
+        """Whether anything comes of what is recorded: it is there to be asked for."""
+        return True
 
     def __init__(self) -> None:
         try:

@@ -7,16 +7,17 @@ Acks go along with the next claim: one call hands in what has been consumed and 
 next. While it is on its way, handlers run on what the last one has brought, and their acks gather
 for the next one. A lane that has all the work costs one call for each of its dispatches. Where no
 claim is to be expected (no room, the database does not answer, or the worker is about to leave),
-acks are the settler's; so are those of a call that has failed. There is one claim at a time, for
-what one has taken whose answer was lost is found by that (`release_strays`).
+acks are the settler's; so are those of a call that has failed. And so are all where claims bring
+hundreds and leave more: nothing waits for those acks, and the server can write them beside the next
+claim, over another connection. There is one claim at a time, for what one has taken whose answer
+was lost is found by that (`release_strays`).
 
 A claim that brings a few of what there is room for is followed by the next one a few milliseconds
 later, unless a lane waits for an ack. One that brings less than there is room for has left nothing,
-for now. Then an ack frees a lane
-or a notification says that there is more. Producers notify when a fetcher has said that it sleeps
-(`await_work`); it looks once more then, and waits for the bell. Since any rule by which producers
-save notifications misses one in some race, it looks a few more times with growing pauses before it
-trusts the bell alone; the poll interval backs everything.
+for now. Then an ack frees a lane or a notification says that there is more. Producers notify when a
+fetcher has said that it sleeps (`await_work`); it looks once more then, and waits for the bell.
+Since any rule by which producers save notifications misses one in some race, it looks a few more
+times with growing pauses before it trusts the bell alone; the poll interval backs everything.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ _SOON: Final = 0.5
 _MOST: Final = 1000
 """What one claim takes at most."""
 _PLENTY: Final = 100
+"""What a claim must bring at least, with more to come, for acks to be written beside the next."""
 _USELESS_PAUSE: Final = 0.02
 """Pause after a claim of which nothing can be run here, so that putting back does not spin."""
 
