@@ -68,24 +68,27 @@ class Bench:
         self.place.run("analyze")
         return float(seconds)
 
-    def enqueue(
+    def enqueue(  # noqa: PLR0913 - what the adapters are told
         self,
         work: Work,
         connections: int,
         *,
         listening: bool = False,
+        apart: bool = False,
         marks: Path | None = None,
         pause_ms: int = 0,
     ) -> float:
         """Enqueue the jobs one by one; return the seconds that it took.
 
-        ``listening`` says that workers run, whose readiness is to be waited for.
+        ``listening`` says that workers run, whose readiness is to be waited for. ``apart`` keeps
+        pgmailbox from combining what is enqueued at the same moment.
         """
         told = {
             "connections": connections,
             "counts": str(self.ledger) if listening else "",
             "marks": str(marks) if marks else "",
             "pause_ms": pause_ms,
+            "apart": apart,
         }
         return float(self.call("enqueue", asdict(work) | told)["seconds"])
 
@@ -100,14 +103,18 @@ class Bench:
         return Process(self.contender, "feed", argument, self.folder / "feed.err")
 
     def workers(
-        self, count: int, *, lanes: int = 0, keeps_runs: bool = False
+        self, count: int, *, lanes: int = 0, keeps_runs: bool = False, queue: str = ""
     ) -> AbstractContextManager[list[Process]]:
-        """Run so many worker processes for as long as the context lasts."""
+        """Run so many worker processes for as long as the context lasts.
+
+        ``queue`` is for those of pgmailbox: another one than the jobs are in.
+        """
         argument = {
             "dsn": self.place.dsn,
             "ledger": str(self.ledger),
             "runs": keeps_runs,
             "lanes": lanes,
+            "queue": queue,
         }
         return workers(self.contender, count, argument, self.folder)
 

@@ -86,15 +86,29 @@ def _broken(results: Results) -> float | None:
 
 
 _ONE, _EIGHT = "enqueue one by one, 1 connection, ", "enqueue one by one, 8 connections, "
+_APART, _OTHER = _EIGHT + "none combined, ", "a worker of another queue listening"
 _LISTENING, _ALONE = "a worker listening", "no worker"
 
 GOALS: Final = (
-    Goal("enqueue, 1 connection, a worker listening / pgqueuer", 1.2, _to("pgqueuer", _ONE)),
-    Goal("enqueue, 8 connections, a worker listening / pgqueuer", 2.5, _to("pgqueuer", _EIGHT)),
+    Goal(
+        "enqueue, 1 connection, a worker listening / pgqueuer",
+        1.2,
+        _to("pgqueuer", _ONE + _LISTENING),
+    ),
+    Goal(
+        "enqueue, 8 connections, a worker listening / pgqueuer",
+        2.5,
+        _to("pgqueuer", _EIGHT + _LISTENING),
+    ),
     Goal(
         "enqueue, 8 connections, a worker listening / no worker",
         0.9,
         _between(_EIGHT + _LISTENING, _EIGHT + _ALONE),
+    ),
+    Goal(
+        "the same, none combined, a worker of another queue listening / no worker",
+        0.9,
+        _between(_APART + _OTHER, _APART + _ALONE),
     ),
     Goal("pgbench, enqueue() / INSERT, 8 clients", 0.8, _ours("pgbench, enqueue() / INSERT, 8")),
     Goal("bulk enqueue / best peer", 1.3, _to_best("bulk enqueue of")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -38,6 +38,9 @@ class PgmailboxAdapter:
     chunk = 100_000
     loop_factory = staticmethod(_new_loop)
 
+    def __init__(self, *, apart: bool) -> None:
+        self._apart = apart
+
     async def setup(self, dsn: str) -> None:
         """Migrate."""
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -52,8 +55,15 @@ class PgmailboxAdapter:
     ) -> AsyncGenerator[Producer]:
         """Open a mailbox that only enqueues."""
         config = MailboxConfig(pool_size=connections, listen=False)
-        async with Mailbox(dsn, config=config) as mailbox:
-            yield Producer(mailbox)
+        async with AsyncExitStack() as stack:
+            mailbox = await stack.enter_async_context(Mailbox(dsn, config=config))
+            own = [
+                await stack.enter_async_context(
+                    await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+                )
+                for _ in range(connections if self._apart else 0)
+            ]
+            yield Producer(mailbox, own)
 
     async def work(self, dsn: str, ledger: Ledger, duty: Duty) -> None:
         """Not by this process: see below."""
@@ -61,14 +71,18 @@ class PgmailboxAdapter:
 
 
 class Producer:
-    """Enqueues by a mailbox."""
+    """Enqueues by a mailbox, over its pool or over connections of its own."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, own: Sequence[psycopg.AsyncConnection[Any]]) -> None:
         self._mailbox = mailbox
+        self._own = own
 
-    async def enqueue(self, connection: int, job: Job) -> None:  # noqa: ARG002 - the pool's choice
+    async def enqueue(self, connection: int, job: Job) -> None:
         """Enqueue one."""
-        await self._mailbox.enqueue(job.payload, thread_id=_thread(job), kind="job")
+        over = self._own[connection] if self._own else None
+        await self._mailbox.enqueue(
+            job.payload, thread_id=_thread(job), kind="job", connection=over
+        )
 
     async def enqueue_many(self, jobs: Sequence[Job]) -> None:
         """Enqueue them."""
@@ -87,10 +101,11 @@ def become_worker(argument: dict[str, Any]) -> None:
     os.environ["BENCH_RUNS"] = "1" if argument["runs"] else ""
     command = [sys.executable, "-m", "pgmailbox", "--dsn", argument["dsn"]]
     command += ["worker", "benchmarks.noop:mailbox", "--concurrency", str(_CONCURRENCY)]
+    command += ["--queue", argument["queue"]] if argument["queue"] else []
     os.execv(command[0], command)  # noqa: S606 - our own arguments, and no shell is wanted
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "work":
         become_worker(json.loads(sys.argv[2]))
-    main(PgmailboxAdapter())
+    main(PgmailboxAdapter(apart=json.loads(sys.argv[2]).get("apart", False)))

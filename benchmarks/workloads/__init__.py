@@ -24,6 +24,7 @@ WORKLOADS: Final = (
     Workload("enqueue-8-listening", enqueueing.one_by_one(8, listening=True)),
     Workload("enqueue-1", enqueueing.one_by_one(1, listening=False)),
     Workload("enqueue-8", enqueueing.one_by_one(8, listening=False)),
+    Workload("enqueue-8-apart", enqueueing.apart(8), of_pgmailbox_only=True),
     Workload("bulk", enqueueing.in_bulk),
     Workload("drain-1", draining.drain(1)),
     Workload("drain-2", draining.drain(2)),
