@@ -81,10 +81,6 @@ class WorkerProcess:
         self._process.stdin.close()
         return self._process.wait(_START_SECONDS)
 
-    def left(self) -> int:
-        """Wait until it leaves by itself; returns its exit code."""
-        return self._process.wait(_START_SECONDS)
-
     def end(self) -> None:
         """Leave nothing behind."""
         self._process.kill()

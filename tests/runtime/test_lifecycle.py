@@ -591,7 +591,8 @@ async def test_a_keyboard_interrupt_lets_running_handlers_finish(
     second = await mailbox.enqueue({"n": 1})
     await wait_until_async(lambda: entries(conn))
     worker.signal(signal.SIGINT)
-    assert await asyncio.to_thread(worker.left) != 0
+    await until_status(mailbox, first, "acked")  # by then it has heard of the signal
+    assert await asyncio.to_thread(worker.shut_down) != 0
     assert [entry["how"] for entry in entries(conn)] == ["returned"]
     assert (await load(mailbox, first.dispatch_id)).status == "acked"
     assert (await load(mailbox, second.dispatch_id)).status == "queued"
