@@ -44,6 +44,9 @@ _log: Final = get_logger("worker")
 _UNHANDLED_DELAY: Final = timedelta(seconds=5)
 _BUFFER_SECONDS: Final = 1.0
 """How long a dispatch may wait here for a handler to be free, before it is given back."""
+_UNSETTLED: Final = 5000
+"""How many may wait to be settled before less is claimed: where that is slower than claiming, what
+waits would grow without end."""
 _QUIT_TIMEOUT: Final = 1.0
 """How long handlers that are cancelled in an abort have for their clean-up."""
 
@@ -171,7 +174,9 @@ class Worker:
     # --- from claim to handler ------------------------------------------------------------
 
     def _room(self, ahead: int) -> int:
-        return self._config.concurrency + ahead - len(self._running) - len(self._buffer)
+        held = len(self._running) + len(self._buffer)
+        excess = max(0, len(self._holds) - held - _UNSETTLED)
+        return self._config.concurrency + ahead - held - excess
 
     def _receive(self, rows: Sequence[Claimed], sent: float) -> bool:
         """Take what was claimed; returns whether any of it can be run here."""

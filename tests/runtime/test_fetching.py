@@ -228,6 +228,33 @@ async def test_where_there_is_plenty_acks_are_written_beside_the_claims(
     assert found["claim"] > found["ack_and_claim"]
 
 
+async def test_what_waits_to_be_settled_is_bounded(
+    new_mailbox: NewMailbox, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.worker.worker._UNSETTLED", 500)
+    go_on = asyncio.Event()
+
+    async def hold_acks(call: Call[Any], _answer: object) -> None:
+        if call.function == "ack_many":
+            await go_on.wait()
+
+    calls.after = hold_acks
+    mailbox = new_mailbox(concurrency=100, prefetch=100)
+    mailbox.handler("default")(_nothing)
+    await mailbox.enqueue_many({} for _ in range(5000))
+    async with running(mailbox) as handle:
+        worker = handle._worker
+        assert worker is not None
+        try:
+            await wait_until_async(lambda: worker.held > 500)
+            for _ in range(20):
+                await asyncio.sleep(0.02)
+                assert worker.held <= 500 + 2 * 200, "and what two claims bring"
+        finally:
+            go_on.set()
+        await until_drained(mailbox)
+
+
 async def test_claims_keep_one_session_while_there_is_work(
     new_mailbox: NewMailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
