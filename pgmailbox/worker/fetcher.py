@@ -222,8 +222,8 @@ class Fetcher:
             self._settle_apart(acks)
             self._may_find = True
             return
-        claimed = [row for row in rows if row.claim_token]
-        self._acked(acks, {row.dispatch_id for row in rows[: len(rows) - len(claimed)]})
+        claimed = urgent_first(row for row in rows if row.claim_token)
+        self._acked(acks, {row.dispatch_id for row in rows if not row.claim_token})
         self._receive(claimed, sent, room)
 
     async def _answered(self, call: Call[list[Claimed]]) -> tuple[list[Claimed], float]:
@@ -317,6 +317,11 @@ class Fetcher:
         return await persistently(
             operation, log=_log, what=what, on=is_from_database, until=self._stopping
         )
+
+
+def urgent_first(rows: Iterable[Claimed]) -> list[Claimed]:
+    """Return rows in the order in which they are to start: what was handed over stands last."""
+    return sorted(rows, key=lambda row: row.priority)
 
 
 class Pace:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from pgmailbox.store.claims import Claimed, documents, uuids
 from pgmailbox.worker.bell import Bell
-from pgmailbox.worker.fetcher import Pace
+from pgmailbox.worker.fetcher import Pace, urgent_first
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.limits import Limit
 from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, plainer
@@ -91,6 +91,14 @@ def test_a_pace_is_seen_sooner_where_each_slot_has_been_filled_anew(
     now += 0.03125
     assert few.expected(0.05) == 5, "they may have begun together"
     assert many.expected(0.05) == 200
+
+
+# --- what comes first -----------------------------------------------------------------------
+
+
+def test_what_was_handed_over_starts_before_what_is_less_urgent() -> None:
+    claimed = [claim(dispatch_id=bytes([n]), priority=p) for n, p in enumerate([5, 128, 128, 0])]
+    assert [row.dispatch_id[0] for row in urgent_first(claimed)] == [3, 0, 1, 2]
 
 
 # --- Limit --------------------------------------------------------------------------------

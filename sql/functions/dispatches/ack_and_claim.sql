@@ -11,7 +11,8 @@
 -- ready, and the rest of the room goes to whatever comes first, as ever.
 --
 -- Returns what was claimed. An ack that was refused (see ack_many) stands before it as
--- a row of nothing but its dispatch_id: what was claimed has a claim token.
+-- a row of nothing but its dispatch_id: what was claimed has a claim token. What was
+-- handed over stands last, whatever its priority.
 --
 -- Locks: as ack_many, then as claim.   Time: the database clock.
 create or replace function ack_and_claim(
