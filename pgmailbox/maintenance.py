@@ -50,6 +50,8 @@ _SHARE: Final = 50
 """How many times what a sweep (or a measurement) has taken lies between two of them, unless a lease
 has lapsed. Under an old snapshot they read the dead entries of all that was claimed since, and take
 ever longer."""
+_REST: Final = 300.0
+"""Seconds that lie between two of them on that account at most."""
 _GAUGE: Final = 10.0
 """Seconds between two measurements of the depth, where somebody collects it."""
 _OVERDUE: Final = 0.5
@@ -143,9 +145,10 @@ class Maintenance:
             await pause(wait, until=self._lapsed)
             begun = time.monotonic()
             report = await self._contained("sweep", self.sweep)
-            took = time.monotonic() - begun
-            wait = min(self._longest, 1.0) if report is None else self._until(report.next_expiry)
-            wait = max(wait, _SHARE * took)
+            if report is None:
+                wait = min(self._longest, 1.0)
+            else:
+                wait = max(self._until(report.next_expiry), _rest_after(begun))
 
     async def _watch_forever(self) -> None:
         wait = _WATCH
@@ -176,14 +179,17 @@ class Maintenance:
 
     async def _gauge_forever(self) -> None:
         while True:
-            begun = time.monotonic()
+            wait = None
             if metrics.is_collected():
-                await self._contained("gauge", self._gauge)
-            await asyncio.sleep(max(_GAUGE, _SHARE * (time.monotonic() - begun)))
+                wait = await self._contained("gauge", self._gauge)
+            await asyncio.sleep(max(_GAUGE, wait or 0.0))
 
-    async def _gauge(self) -> None:
+    async def _gauge(self) -> float:
+        """Measure the depth; returns the seconds until that is to be done again at the earliest."""
+        begun = time.monotonic()
         for count in await self._store.run(self._functions.count_dispatches_by_status()):
             metrics.record(metrics.DEPTH, count.dispatches, status=count.status)
+        return _rest_after(begun)
 
     async def _contained(self, loop: str, once: Callable[[], Awaitable[T]]) -> T | None:
         try:
@@ -205,6 +211,11 @@ class Maintenance:
         except Exception:  # noqa: BLE001 - the application's code; its failure is contained
             metrics.record(metrics.PASSES, 1, loop="callback", result="failed")
             _log.exception("maintenance_callback.failed")
+
+
+def _rest_after(begun: float) -> float:
+    """Return the seconds to rest after what has taken since then."""
+    return min(_SHARE * (time.monotonic() - begun), _REST)
 
 
 def _until_next_look(seen: Abandoned | None) -> float:
