@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from pgmailbox import SyncMailbox
+from pgmailbox import MailboxConfig, SyncMailbox
 from tests.runtime.houses import running, until, until_drained, until_status
 from tests.runtime.proxy import proxied
 from tests.sessions import one, rows, wait_until_async
@@ -85,7 +85,7 @@ async def test_a_sync_mailbox_prepares_nothing_behind_a_pooler(
     import asyncio
 
     def count(at: str) -> int:
-        with SyncMailbox(at) as mailbox:
+        with SyncMailbox(at, config=MailboxConfig(pool_size=1)) as mailbox:
             for _ in range(20):
                 mailbox.enqueue({})
             with mailbox._opened().connection() as connection:
