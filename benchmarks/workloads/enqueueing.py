@@ -23,7 +23,7 @@ def one_by_one(connections: int, *, listening: bool) -> Measure:
     row = f"enqueue one by one, {connections} connection{plural}, {worker} (jobs/s)"
 
     def measure(bench: Bench, settings: Settings) -> Figures:
-        jobs = settings.scale.singles
+        jobs = _singles(settings, connections)
         with bench.workers(1) if listening else nullcontext():
             seconds = bench.enqueue(Work(jobs), connections, listening=listening)
         return {row: Figure(jobs / seconds)}
@@ -40,7 +40,7 @@ def apart(connections: int) -> Measure:
     row = f"enqueue one by one, {connections} connections, none combined, "
 
     def measure(bench: Bench, settings: Settings) -> Figures:
-        work = Work(settings.scale.singles)
+        work = Work(_singles(settings, connections))
 
         def rate(*, listening: bool) -> Figure:
             seconds = bench.enqueue(work, connections, listening=listening, apart=True)
@@ -57,6 +57,11 @@ def apart(connections: int) -> Measure:
         return figures
 
     return measure
+
+
+def _singles(settings: Settings, connections: int) -> int:
+    """More for more connections: the first moments are not to be what is measured."""
+    return settings.scale.singles * min(connections, 4)
 
 
 def _await_consumer(bench: Bench) -> None:

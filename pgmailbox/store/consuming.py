@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pgmailbox.models import DISPATCH_COLUMNS
-from pgmailbox.store.calls import Schema, nothing, one_dispatch, scalar, scalars
+from pgmailbox.store.calls import Schema, nothing, one_dispatch, pairs, scalar, scalars
 from pgmailbox.store.claims import CLAIMED_COLUMNS, claimed_row, documents, uuids
 from pgmailbox.store.documents import error_text
 
@@ -207,9 +207,16 @@ class ConsumerFunctions(Schema):
             nothing,
         )
 
-    def await_work(self, consumer_id: str, queues: Sequence[str]) -> Call[timedelta | None]:
-        """Call `await_work`."""
-        return self.call("await_work", {"consumer_id": consumer_id, "queues": list(queues)}, scalar)
+    def await_work(
+        self, consumer_id: str, queues: Sequence[str]
+    ) -> Call[tuple[timedelta | None, bool]]:
+        """Call `await_work`: how long until something is due, and whether producers had known."""
+        return self.call(
+            "await_work",
+            {"consumer_id": consumer_id, "queues": list(queues)},
+            lambda rows: pairs(rows)[0],
+            ("due_in", "is_known"),
+        )
 
     def dismiss_consumer(self, consumer_id: str) -> Call[None]:
         """Call `dismiss_consumer`."""

@@ -37,7 +37,7 @@ No call of a worker takes that long: each is bounded. Keepalive and user timeout
 peer that is gone, not a proxy or a server process that has stopped."""
 
 _ENOUGH: Final = 4
-"""Connections of a pool from which one may be kept: others settle, renew, and look after things."""
+"""Connections of a pool from which one is kept: others settle, renew, and look after things."""
 
 _WAIT_FOR_CONNECTION: Final = 4.0
 """Seconds that an impatient call waits for the pool. The pool's own attempts to reconnect grow ever
@@ -93,7 +93,7 @@ class Store:
 
     @property
     def can_spare(self) -> bool:
-        """Whether the pool is large enough for one to be kept from it for a while."""
+        """Whether the pool is large enough for one to be kept from it."""
         return self._pool.max_size >= _ENOUGH
 
     @staticmethod
@@ -129,7 +129,8 @@ class Session:
     """Runs calls one after the other on one connection, which it keeps until it is let go.
 
     What the database remembers for a session (where its claims have come to) is there for the next
-    call then. Of a small pool nothing is kept: others may need it.
+    call then, and so is what it has prepared: a pool hands out its connections in turn, and one that
+    has been idle for longer answers later. Of a small pool nothing is kept: others may need it.
     """
 
     def __init__(self, store: Store) -> None:

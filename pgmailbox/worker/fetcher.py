@@ -57,8 +57,6 @@ _TRICKLE: Final = 3
 the one before has ended, are not to wait for company."""
 _GRACE: Final = 0.002
 """How long a handler may take to end before producers are told that the fetcher waits."""
-_SOON: Final = 0.5
-"""How long the connection is kept for the next claim while there is no room for one."""
 _MOST: Final = 1000
 """What one claim takes at most."""
 _PLENTY: Final = 100
@@ -169,9 +167,7 @@ class Fetcher:
             await pause(_USELESS_PAUSE, until=self._stopping)
         elif room <= 0:
             self._put_down()
-            if not await self._bell.heard(_SOON):
-                await self._session.let_go()
-                await self._bell.heard(None)
+            await self._bell.heard(None)
         elif await self._gathers():
             pass
         elif self._acks and not self._is_plenty:
@@ -298,11 +294,10 @@ class Fetcher:
         if first_time and self._is_busy() and await self._bell.heard(_GRACE):
             return
         call = self._functions.await_work(self._config.consumer_id, self._config.queues)
-        due = await self._persistently(lambda: self._store.run(call), "await_work")
+        due, is_known = await self._persistently(lambda: self._session.run(call), "await_work")
         self._pause = min(self._pause * 4, self._poll)
-        if first_time:
+        if first_time and not is_known:
             return  # look once more: something may have come before producers knew
-        await self._session.let_go()
         within = self._pause
         if due is not None and due > timedelta(0):  # what is overdue was not to be had just now
             within = min(within, due.total_seconds())

@@ -25,9 +25,9 @@
 --      tries the lane's lock (lane_lock), a transaction-level advisory lock; who does
 --      not get it passes the lane over. Only free lanes are tried: to lock a held one
 --      would make others pass it over when it is let go in that instant.
---   2. take_heads looks again, with a snapshot taken after the locks were won. Every
+--   2. find_heads looks again, with a snapshot taken after the locks were won. Every
 --      claimer of a lane needs its lock, so a lane that is free in this snapshot stays
---      free until this transaction commits. It takes the lane's head.
+--      free until this transaction commits. It locks the lane's head; take takes it.
 --   3. What an interrupt has overtaken is superseded, and with it whatever else is
 --      stale in its lane; the walk then starts again, for the lane may have a next one
 --      now. What stands behind a lane that is held or closed is parked where that is
@@ -144,10 +144,13 @@ begin
         then
             return query
             select *
-              from take_heads(
-                       array[null::tid], array[claim.thread_id],
-                       open_queues, claim.consumer_id, claim.lease, 1, overdue);
+              from take(
+                       find_heads(
+                           array[null::tid], array[claim.thread_id], open_queues,
+                           overdue),
+                       claim.consumer_id, claim.lease);
             found_any := found;
+            wanted := case when found then 0 else wanted end;
         end if;
     end if;
 
@@ -265,11 +268,12 @@ begin
 
         taken := 0;
         if walked.ids is not null then
+            if walked.led_by is not null then
+                walked.tids := find_heads(
+                    walked.tids, walked.threads, open_queues, overdue);
+            end if;
             return query
-            select *
-              from take_heads(
-                       walked.tids, walked.threads, open_queues, claim.consumer_id,
-                       claim.lease, wanted, overdue);
+            select * from take(walked.tids, claim.consumer_id, claim.lease);
             get diagnostics taken = row_count;
             wanted := wanted - taken;
             found_any := found_any or taken > 0;
@@ -325,7 +329,9 @@ begin
                 case when not front.is_remembered then clock() - begun end);
         end if;
     end if;
-    if found_any then
+    -- A consumer that has got a single one will sleep again presently: to say so twice,
+    -- in rows and commits, would cost more than the notifications do.
+    if least(claim.max_dispatches, 1000) - wanted >= least(claim.max_dispatches, 2) then
         perform note_awake(claim.consumer_id);
     end if;
 end

@@ -28,8 +28,8 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    now constant timestamptz := clock();
     wanted dispatch;
+    free tid[];
 begin
     perform refuse_claim(claim_dispatch.consumer_id, claim_dispatch.lease, 1, '{}');
     select d.* into wanted
@@ -63,41 +63,32 @@ begin
         return;
     end if;
 
+    free := array(
+        select d.ctid
+          from dispatch d
+         where d.dispatch_id = wanted.dispatch_id
+           and d.phase is not null
+           and not exists (
+                   select
+                     from dispatch c
+                    where c.thread_id = wanted.thread_id and c.status = 'claimed')
+           and not exists (
+                   select
+                     from lane
+                    where lane.thread_id = wanted.thread_id
+                      and (lane.paused_at is not null or lane.halted_at is not null))
+           and not exists (
+                   select
+                     from thread_epoch e
+                    where e.thread_id = wanted.thread_id
+                      and e.dispatch_epoch > wanted.dispatch_epoch)
+           and not exists (
+                   select
+                     from queue q
+                    where q.queue = wanted.queue and q.paused_at is not null)
+           for update of d skip locked);
     return query
-    update dispatch d
-       set status = 'claimed', phase = null,
-           place = coalesce(d.place, nextval('event_id_seq')),
-           claim_token = gen_random_uuid(), claimed_by = claim_dispatch.consumer_id,
-           lease_until = now + claim_dispatch.lease,
-           last_claimed_by = claim_dispatch.consumer_id, last_claimed_at = now,
-           claimed_event_id = nextval('event_id_seq'), updated_at = now
-      from (
-          select l.dispatch_id
-            from dispatch l
-           where l.dispatch_id = wanted.dispatch_id
-             and l.phase is not null
-             and not exists (
-                     select
-                       from dispatch c
-                      where c.thread_id = wanted.thread_id and c.status = 'claimed')
-             and not exists (
-                     select
-                       from lane
-                      where lane.thread_id = wanted.thread_id
-                        and (lane.paused_at is not null or lane.halted_at is not null))
-             and not exists (
-                     select
-                       from thread_epoch e
-                      where e.thread_id = wanted.thread_id
-                        and e.dispatch_epoch > wanted.dispatch_epoch)
-             and not exists (
-                     select
-                       from queue q
-                      where q.queue = wanted.queue and q.paused_at is not null)
-             for update of l skip locked
-      ) free
-     where d.dispatch_id = free.dispatch_id
-    returning d.*;
+    select * from take(free, claim_dispatch.consumer_id, claim_dispatch.lease);
 end
 $$;
 

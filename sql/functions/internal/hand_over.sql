@@ -49,9 +49,9 @@ begin
          where lane_lock(t.thread_id));
     return query
     select *
-      from take_heads(
-               null, locked, open_queues, hand_over.consumer_id, hand_over.lease,
-               cardinality(locked), overdue);
+      from take(
+               find_heads(null, locked, open_queues, overdue), hand_over.consumer_id,
+               hand_over.lease);
     get diagnostics taken = row_count;
     if taken > 0 then
         perform note_awake(hand_over.consumer_id);

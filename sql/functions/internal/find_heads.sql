@@ -1,5 +1,5 @@
--- take_heads: the second half of a claim: take the heads of lanes, and dispatches
--- without a lane, that this transaction has locked.
+-- find_heads: the second half of a claim looks which dispatches it takes: the heads of
+-- lanes that this transaction has locked.
 --
 -- Runs with a snapshot taken after the lane locks were won, so that "nobody holds this
 -- lane" is still true when it commits. The head is looked up by lane order among ready
@@ -13,23 +13,20 @@
 -- do not count: they are never handed out and do not hold up their lane.
 --
 -- candidates: where thread_ids[i] is null, the caller has locked the dispatch at
--- tids[i], and it is taken as it is; elsewhere the lane is looked at, whatever row led
--- to it. They are tried in this order until max_dispatches are locked.
+-- tids[i], and it is passed on as it is; elsewhere the lane is looked at, whatever row
+-- led to it. Returns where the dispatches stand, all locked, in this order.
 --
 -- overdue: more has come due than promote_due makes ready in one go, so that a lane's
 -- head may be among what is scheduled still.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
-create or replace function take_heads(
+create or replace function find_heads(
     tids tid[],
     thread_ids text[],
     queues text[],
-    consumer_id text,
-    lease interval,
-    max_dispatches int,
     overdue boolean
 )
-returns setof dispatch
+returns tid[]
 language plpgsql
 volatile
 set search_path from current
@@ -44,10 +41,9 @@ as $$
 declare
     now constant timestamptz := clock();
 begin
-    return query
-    with pick as materialized (
+    return array(
         select d.tid
-          from unnest(take_heads.tids, take_heads.thread_ids) c (tid, thread_id)
+          from unnest(find_heads.tids, find_heads.thread_ids) c (tid, thread_id)
          cross join lateral (
              select c.tid where c.thread_id is null
              union all
@@ -88,7 +84,7 @@ begin
                           where s.thread_id = c.thread_id
                             and s.phase = 'scheduled'
                             and s.dispatch_epoch >= coalesce(lane.epoch, 0)
-                            and (lane.is_strict_or_closed[1] or take_heads.overdue)
+                            and (lane.is_strict_or_closed[1] or find_heads.overdue)
                             and (lane.is_strict_or_closed[1] or s.available_at <= now)
                           order by s.priority, s.seq
                           limit 1)
@@ -98,7 +94,7 @@ begin
                     where c.thread_id is not null
                       and lane.is_strict_or_closed[2] is not true
                       and front.is_due
-                      and front.queue = any (take_heads.queues)
+                      and front.queue = any (find_heads.queues)
                       and (select true
                              from dispatch h
                             where h.thread_id = c.thread_id and h.status = 'claimed'
@@ -114,24 +110,10 @@ begin
                    limit 1
                      for update skip locked
               ) own
-         ) d
-         limit take_heads.max_dispatches
-    )
-    update dispatch d
-       set status = 'claimed', phase = null,
-           place = coalesce(d.place, nextval('event_id_seq')),
-           claim_token = gen_random_uuid(), claimed_by = take_heads.consumer_id,
-           lease_until = now + take_heads.lease,
-           last_claimed_by = take_heads.consumer_id, last_claimed_at = now,
-           claimed_event_id = nextval('event_id_seq'), updated_at = now
-      from pick p
-     where d.ctid = p.tid
-    returning d.*;
+         ) d);
 end
 $$;
 
-comment on function take_heads(
-    tid[], text[], text[], text, interval, int, boolean
-) is
-    'Internal: claim the heads of these locked lanes, and these dispatches without a '
-    'lane.';
+comment on function find_heads(tid[], text[], text[], boolean) is
+    'Internal: lock the heads of these locked lanes; returns where they stand, among '
+    'what was locked already.';
