@@ -55,7 +55,7 @@ class MailboxConfig:
     """The queues that workers claim from."""
     concurrency: int = 10
     """How many handlers run at a time."""
-    prefetch: int = 1500
+    prefetch: int = 3000
     """How many dispatches may be claimed ahead of being run, at most. Handlers that take longer
     than a few milliseconds never see that many: only what runs within the next 50 ms is fetched."""
     pool_size: int = 8
