@@ -129,8 +129,9 @@ class Session:
     """Runs calls one after the other on one connection, which it keeps until it is let go.
 
     What the database remembers for a session (where its claims have come to) is there for the next
-    call then, and so is what it has prepared: a pool hands out its connections in turn, and one that
-    has been idle for longer answers later. Of a small pool nothing is kept: others may need it.
+    call then, and so is all that it has prepared. A pool hands out its connections in turn, and the
+    longer one has been idle, the later it answers. Of a small pool nothing is kept: others may need
+    it.
     """
 
     def __init__(self, store: Store) -> None:

@@ -23,6 +23,8 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
+        self.asked: list[int] = []
+        """The server process that each was made to."""
         self.after: After | None = None
         run_over = Store.run_over
 
@@ -34,6 +36,7 @@ class Calls:
             patience: float | None = None,
         ) -> Any:  # noqa: ANN401 - whatever the call answers
             self.made.append(call.function)
+            self.asked.append(connection.info.backend_pid)
             answer = await run_over(store, connection, call, patience=patience)
             if self.after is not None:
                 await self.after(call, answer)
@@ -43,3 +46,8 @@ class Calls:
 
     def counted(self, *functions: str) -> Counter[str]:
         return Counter(function for function in self.made if function in functions)
+
+    def sessions(self, *functions: str) -> set[int]:
+        """Return the server processes that were asked for these."""
+        made = zip(self.made, self.asked, strict=True)
+        return {pid for function, pid in made if function in functions}

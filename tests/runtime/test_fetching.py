@@ -64,6 +64,36 @@ async def test_work_without_lanes_is_taken_and_handed_in_by_the_same_calls(
     assert found.total() < many / 20
 
 
+async def test_what_comes_one_at_a_time_costs_three_calls_over_one_session(
+    new_mailbox: NewMailbox, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.worker.fetcher._FIRST_PAUSE", 600.0)
+    monkeypatch.setattr("pgmailbox.worker.fetcher._GRACE", 30.0)
+    mailbox, producer = new_mailbox(poll_interval=3600), new_mailbox(listen=False)
+    slept: dict[int, int] = {}
+
+    def sleeps() -> int:
+        return calls.counted("await_work").total()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        slept[dispatch.payload] = sleeps()
+
+    async def done(n: int) -> None:
+        await producer.enqueue(n)
+        await wait_until_async(lambda: n in slept and sleeps() > slept[n])
+
+    async with running(mailbox):
+        await done(1)  # by whichever look of the start
+        await done(2)  # it listens now, and has come to rest
+        before = calls.counted(*HOT)
+        for n in range(3, 8):
+            await done(n)
+        found = calls.counted(*HOT) - before
+        assert found == {"claim": 5, "ack_and_claim": 5, "await_work": 5}
+        assert len(calls.sessions(*HOT)) == 1
+
+
 async def test_an_ack_that_is_refused_on_the_way_costs_the_others_nothing(
     mailbox: Mailbox, calls: Calls, conn: Connection
 ) -> None:

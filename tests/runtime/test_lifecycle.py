@@ -509,7 +509,11 @@ async def test_a_part_that_fails_ends_the_lifecycle_loudly(mailbox: Mailbox, par
             async def run(self, *_args: object, **_more: object) -> None:
                 raise ZeroDivisionError("a bug of ours")
 
-        getattr(handle._worker, part)._store = BrokenStore()
+        broken = getattr(handle._worker, part)
+        if part == "_fetcher":
+            broken._session.run = BrokenStore().run
+        else:
+            broken._store = BrokenStore()
         handle._worker._keeper.renew_soon()
         await mailbox.enqueue("quick")
         await asyncio.wait_for(handle.wait(), 10)

@@ -16,7 +16,6 @@ from tests.calls import (
     enqueued,
     fence,
     refused,
-    scalar,
 )
 from tests.sessions import one, rows, set_clock
 
@@ -67,6 +66,29 @@ def test_a_consumer_that_has_work_is_not_rung_for(conn: Connection, sleeper: Con
     call(sleeper, "await_work", consumer_id="s", queues=["default"])
     enqueued(conn)
     assert rung(sleeper, conn) == ["default"]
+
+
+@pytest.mark.parametrize(("brought", "is_rung"), [(1, True), (2, False)])
+def test_one_that_has_room_and_gets_a_single_one_is_rung_for_all_the_same(
+    conn: Connection, sleeper: Connection, brought: int, is_rung: bool
+) -> None:
+    for _ in range(brought):
+        enqueued(conn)
+    assert len(claims(conn, consumer_id="s")) == brought
+    rung(sleeper, conn)
+    enqueued(conn)
+    assert bool(rung(sleeper, conn)) is is_rung
+    known = call_one(sleeper, "await_work", consumer_id="s", queues=["default", "q"])
+    assert known["is_known"] is is_rung
+
+
+def test_producers_have_known_of_a_sleeper_only_for_the_queues_that_it_named(
+    sleeper: Connection,
+) -> None:
+    for queues, is_known in ((["default", "q"], True), (["more"], False), (["more"], True)):
+        said = call_one(sleeper, "await_work", consumer_id="s", queues=queues)
+        assert said["is_known"] is is_known
+    assert call_one(sleeper, "await_work", consumer_id="nobody")["is_known"] is False
 
 
 def test_nobody_is_rung_for_what_was_rolled_back(
@@ -148,13 +170,17 @@ def test_who_says_good_bye_rings_for_the_others(
 
 def test_it_is_told_how_long_until_something_comes_due(conn: Connection) -> None:
     call(conn, "announce_consumer", consumer_id="c", queues=["default"])
-    assert scalar(conn, "await_work", consumer_id="c") is None
+
+    def due_in() -> timedelta | None:
+        found: timedelta | None = call_one(conn, "await_work", consumer_id="c")["due_in"]
+        return found
+
+    assert due_in() is None
     enqueued(conn, delay=timedelta(hours=2))
     enqueued(conn, delay=timedelta(hours=1))
-    wait = scalar(conn, "await_work", consumer_id="c")
-    assert timedelta(minutes=59) < wait <= timedelta(hours=1)
+    assert timedelta(minutes=59) < (due_in() or timedelta(0)) <= timedelta(hours=1)
     set_clock(conn, "3 h")
-    assert scalar(conn, "await_work", consumer_id="c") == timedelta(0)
+    assert due_in() == timedelta(0)
 
 
 def test_a_consumer_is_alive_while_its_session_is(conn: Connection, connect: Connect) -> None:

@@ -126,7 +126,12 @@ begin
                           and r.status = 'waiting')),
                g.payload
           from gone g
-        returning *
+        returning dispatch_id, thread_id, run_id, queue, status, dispatch_epoch,
+                  attempt_count, last_claimed_by, claimed_event_id, completed_event_id,
+                  last_error, run_open,
+                  case
+                      when cardinality(retire.dispatch_ids) = 1 then dispatch_history
+                  end as whole
     ), story as (
         insert into event (
             event_id, at, event, thread_id, dispatch_id, run_id, consumer_id, attempt,
@@ -170,14 +175,12 @@ begin
                                 from run r
                                where r.run_id = k.run_id)))
                as left_unread,
-           (array_agg(row(k.*)::dispatch)
-               filter (where cardinality(retire.dispatch_ids) = 1
-                             and k.status = retire.outcome))[1] as single
+           (array_agg(k.whole) filter (where k.status = retire.outcome))[1] as whole
       into moved
       from kept k;
 
     done := coalesce(moved.ids, done);
-    single := moved.single;
+    single := moved.whole;
     if moved.dead_ids is not null then
         perform halt_lanes(moved.dead_ids, moved.dead_threads);
     end if;
