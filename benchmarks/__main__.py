@@ -46,9 +46,7 @@ _NAMES = [contender.name for contender in CONTENDERS]
 @click.option(
     "--repeat-long",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many of the rounds include the workloads that take minutes each.",
+    help="How many of the rounds include the workloads that take minutes each (default: all).",
 )
 @click.option("--only", multiple=True, help="Only workloads whose name contains this; repeatable.")
 @click.option(
@@ -68,7 +66,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
     *,
     quick: bool,
     repeat: int | None,
-    repeat_long: int,
+    repeat_long: int | None,
     only: tuple[str, ...],
     peers: tuple[str, ...],
     major: int | None,
@@ -88,8 +86,9 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         scale = replace(QUICK if quick else FULL, **({"history": HUGE_HISTORY} if huge else {}))
         settings = Settings(scale, str(payloads or _made_up(folder)), find_pgbench())
         rounds = repeat or (1 if quick else 3)
+        repeats = (rounds, repeat_long or rounds)
         workloads = [w for w in WORKLOADS if not only or any(part in w.name for part in only)]
-        _Run(results, settings, installed, raw).all(workloads, (rounds, repeat_long), major)
+        _Run(results, settings, installed, raw).all(workloads, repeats, major)
     _derive(results)
     click.echo(rendered(results))
     if raw:

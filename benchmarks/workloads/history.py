@@ -64,3 +64,5 @@ def _fill(connection: psycopg.Connection[Any], rows: int) -> None:
     )
     connection.execute(insert)
     connection.execute("vacuum analyze pgmailbox.dispatch_history")
+    # Gigabytes have just been written; whoever comes next is not to wait for the disk.
+    connection.execute("checkpoint")
