@@ -150,7 +150,7 @@ begin
                            overdue),
                        claim.consumer_id, claim.lease);
             found_any := found;
-            wanted := case when found then 0 else wanted end;
+            wanted := wanted - found::int;
         end if;
     end if;
 
