@@ -118,7 +118,7 @@ begin
                where (select bool_and(e.is_good) from element e)
           ) n
     ), fresh as (
-        -- To be ready for a conflict costs a log record a row, and a twentieth of all time.
+        -- to be ready for a conflict costs a log record a row, and a twentieth of all
         insert into dispatch (
             dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
             priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
