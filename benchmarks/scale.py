@@ -42,7 +42,7 @@ class Scale:
 
 
 QUICK: Final = Scale(
-    singles=300,
+    singles=150,
     bulk=10_000,
     drain=10_000,
     large=300,

@@ -65,7 +65,7 @@ async def test_work_without_lanes_is_taken_and_handed_in_by_the_same_calls(
 
 
 async def test_what_comes_one_at_a_time_costs_three_calls_over_one_session(
-    new_mailbox: NewMailbox, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    new_mailbox: NewMailbox, calls: Calls, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgmailbox.worker.fetcher._FIRST_PAUSE", 600.0)
     monkeypatch.setattr("pgmailbox.worker.fetcher._GRACE", 30.0)
@@ -84,6 +84,8 @@ async def test_what_comes_one_at_a_time_costs_three_calls_over_one_session(
         await wait_until_async(lambda: n in slept and sleeps() > slept[n])
 
     async with running(mailbox):
+        waiting = "select from pgmailbox.consumer where waiting"
+        await wait_until_async(lambda: rows(conn, waiting))  # else nobody is notified
         await done(1)  # by whichever look of the start
         await done(2)  # it listens now, and has come to rest
         before = calls.counted(*HOT)
