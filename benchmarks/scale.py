@@ -42,18 +42,18 @@ class Scale:
 
 
 QUICK: Final = Scale(
-    singles=150,
+    singles=100,
     bulk=10_000,
     drain=10_000,
     large=300,
-    cap=1.5,
-    pickups=20,
-    lanes=200,
+    cap=1.2,
+    pickups=10,
+    lanes=150,
     per_lane=10,
     per_lane_singly=2,
     hot=300,
     deep=20_000,
-    deep_cap=2,
+    deep_cap=1.5,
     snapshot_warm_up=0.5,
     snapshot=6,
     history=50_000,
