@@ -2,9 +2,13 @@
 --
 -- take_heads has become find_heads and take.
 --
--- Locks: what it drops.   Time: none.
+-- Locks: what it drops, and consumer.   Time: none.
 
 drop function if exists await_work(text, text[]);
 drop function if exists take_heads(
     tid[], text[], text[], text, interval, int, boolean
 );
+
+comment on column consumer.waiting is
+    'Whether producers notify it: since it has said that it sleeps, it has got no more '
+    'than a single dispatch.';

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from structlog.testing import capture_logs
 
-from pgmailbox.store import Store
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import rows, wait_until_async
 
@@ -287,26 +286,32 @@ async def test_what_waits_to_be_settled_is_bounded(
         await until_drained(mailbox)
 
 
-async def test_claims_keep_one_session_while_there_is_work(
-    new_mailbox: NewMailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_claims_keep_one_session(new_mailbox: NewMailbox, calls: Calls) -> None:
     """What the session remembers of where claims have come to is of no use to another."""
-    sessions: list[int] = []
-    run_over = Store.run_over
-
-    async def noted(store: Store, connection: Any, call: Call[Any], **more: Any) -> Any:  # noqa: ANN401
-        if call.function in {"claim", "ack_and_claim"}:
-            sessions.append(connection.info.backend_pid)
-        return await run_over(store, connection, call, **more)
-
-    monkeypatch.setattr(Store, "run_over", noted)
     mailbox = new_mailbox(concurrency=20, prefetch=20)
     mailbox.handler("default")(_nothing)
     await mailbox.enqueue_many({} for _ in range(1000))
     async with running(mailbox):
         await until_drained(mailbox)
-    assert len(sessions) > 20
-    assert len(set(sessions[2:-2])) == 1
+    assert calls.counted("claim", "ack_and_claim").total() > 20
+    assert len(calls.sessions("claim", "ack_and_claim")) == 1
+
+
+async def test_an_idle_worker_whose_sessions_are_ended_takes_up_what_comes_next(
+    new_mailbox: NewMailbox, calls: Calls, conn: Connection
+) -> None:
+    mailbox = new_mailbox(poll_interval=3600)
+    mailbox.handler("default")(_nothing)
+    waiting = "select from pgmailbox.consumer where waiting"
+    async with running(mailbox):
+        for _ in range(2):
+            await wait_until_async(lambda: rows(conn, waiting))
+            ended = calls.sessions("claim")
+            for pid in ended:
+                conn.execute("select pg_terminate_backend(%s, 60000)", [pid])
+            sent = await mailbox.enqueue({})
+            await until_status(mailbox, sent, "acked")
+            assert calls.sessions("claim") > ended
 
 
 async def test_a_small_pool_is_left_to_the_others(new_mailbox: NewMailbox) -> None:

@@ -60,7 +60,7 @@ begin
                    select t.dispatch_epoch
                      from thread_epoch t
                     where t.thread_id = e.thread_id), 0) as epoch,
-               coalesce(e.dispatch_id::text, e.dedupe_key) is not null as has_key,
+               e.dispatch_id is not null or e.dedupe_key is not null as has_key,
                coalesce(
                    length(coalesce(e.kind, 'default')) between 1 and 512
                    and length(coalesce(e.queue, 'default')) between 1 and 512
@@ -109,9 +109,10 @@ begin
     ), made as materialized (
         select n.id, n.seq, case when n.phase = 'ready' then n.seq end as place,
                n.epoch, now as created_at, n.due, n.run_id, n.urgency,
-               coalesce(n.max_attempts, 5), coalesce(n.queue, 'default') as queue,
-               coalesce(n.kind, 'default'), n.thread_id, n.dedupe_key, n.phase,
-               now as updated_at, coalesce(n.payload, '{}')
+               coalesce(n.max_attempts, 5) as max_attempts,
+               coalesce(n.queue, 'default') as queue,
+               coalesce(n.kind, 'default') as kind, n.thread_id, n.dedupe_key, n.phase,
+               now as updated_at, coalesce(n.payload, '{}') as payload
           from (
               select p.*, nextval('event_id_seq') as seq
                 from (select p.* from phased p order by p.ord) p

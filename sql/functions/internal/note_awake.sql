@@ -1,6 +1,7 @@
 -- note_awake: a consumer that has got something waits no longer.
 --
--- So that producers need not ring for it (ring, await_work).
+-- So that producers need not ring for it (ring, await_work). Claims that bring a single
+-- one leave that out.
 --
 -- Locks: the row of the consumer, never waiting.   Time: none.
 create or replace function note_awake(consumer_id text)

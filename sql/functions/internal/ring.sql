@@ -2,9 +2,10 @@
 --
 -- A NOTIFY takes a lock on the whole database from before the commit until after it, so
 -- that producers which notify are serialised by their fsync. It is sent only when a
--- consumer has said that it sleeps (consumer.waiting); a busy one looks again by
--- itself. A consumer says so a moment before it really sleeps and looks once more in
--- between; a race that is missed all the same costs the poll interval.
+-- consumer has said that it sleeps (consumer.waiting) and has got no more than a single
+-- dispatch since; a busy one looks again by itself. A consumer says so a moment before
+-- it really sleeps and looks once more in between; a race that is missed all the same
+-- costs the poll interval.
 --
 -- Locks: none before the commit.   Time: none.
 create or replace function ring(queues text[])
