@@ -591,11 +591,11 @@ async def test_a_keyboard_interrupt_lets_running_handlers_finish(
 ) -> None:
     make_ledger(conn)
     worker = start_worker("bookkeeper", concurrency=1, drain_timeout=30)
-    first = await mailbox.enqueue({"n": 0, "seconds": 1})
+    first = await mailbox.enqueue({"n": 0, "seconds": 3})
     second = await mailbox.enqueue({"n": 1})
     await wait_until_async(lambda: entries(conn))
     worker.signal(signal.SIGINT)
-    await until_status(mailbox, first, "acked")  # by then it has heard of the signal
+    await wait_until_async(lambda: "lifecycle.stopped" in worker.output)  # without being told to
     assert await asyncio.to_thread(worker.shut_down) != 0
     assert [entry["how"] for entry in entries(conn)] == ["returned"]
     assert (await load(mailbox, first.dispatch_id)).status == "acked"
