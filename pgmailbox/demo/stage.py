@@ -51,16 +51,18 @@ def own_schema(dsn: str, say: Callable[[str], None], *, keep: bool) -> Generator
     """Play in a schema of our own on that database, and drop it afterwards unless asked not to."""
     schema = f"pgmailbox_demo_{secrets.token_hex(3)}"
     parsed(dsn)
-    with _connected(dsn) as connection:
-        say(f"working on {redacted(dsn) or 'the database of the environment'}, schema {schema}")
-        try:
+    connection = _connected(dsn)
+    say(f"working on {redacted(dsn) or 'the database of the environment'}, schema {schema}")
+    try:
+        with connection:
             yield _furnished(dsn, schema, connection, say)
-        finally:
-            if keep:
-                say(f"schemas {schema} and {schema}_ledger are kept")
-            else:
-                _tear_down(connection, schema)
-                say(f"schema {schema} and its roles are dropped")
+    finally:
+        if keep:
+            say(f"schemas {schema} and {schema}_ledger are kept")
+        else:
+            with _connected(dsn) as another:  # that one may be broken
+                _tear_down(another, schema)
+            say(f"schema {schema} and its roles are dropped")
 
 
 def _connected(dsn: str) -> Connection[Any]:

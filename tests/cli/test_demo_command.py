@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from pgmailbox.cli.failures import UNREACHABLE
 from pgmailbox.demo import read_events, sample_path
 from tests.sessions import rows, wait_until
 
@@ -21,6 +22,12 @@ LEFTOVERS = """
     select nspname as name from pg_namespace where nspname like 'pgmailbox_demo%'
     union all
     select rolname from pg_roles where rolname like 'pgmailbox_demo%'
+"""
+
+END_WHO_INSERTS = """
+    select pg_terminate_backend(pid)
+      from pg_locks
+     where relation = %s::regclass and mode = 'RowExclusiveLock' and not granted
 """
 
 
@@ -66,6 +73,21 @@ def test_a_demo_that_is_terminated_leaves_nothing_either(
     assert demo.wait(90) == 128 + signal.SIGTERM
     with psycopg.connect(empty_dsn) as connection:
         assert rows(connection, LEFTOVERS) == []
+
+
+def test_a_demo_that_loses_its_connection_leaves_nothing_either(
+    cli_on_empty: Cli, empty_dsn: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    demo = cli_on_empty.start("demo", log=log)
+    wait_until(lambda: "worker-2 listen" in log.read_text(), deadline=90)
+    with psycopg.connect(empty_dsn) as holder, psycopg.connect(empty_dsn, autocommit=True) as other:
+        (schema,) = (row["name"] for row in rows(other, LEFTOVERS) if "_ledger" in row["name"])
+        holder.execute(f"lock table {schema}.expected".encode())
+        wait_until(lambda: rows(other, END_WHO_INSERTS, [f"{schema}.expected"]))
+        holder.rollback()
+        assert demo.wait(90) == UNREACHABLE
+        assert rows(other, LEFTOVERS) == []
 
 
 def test_what_is_kept_can_be_looked_at(cli_on_empty: Cli, empty_dsn: str, tmp_path: Path) -> None:
