@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,6 @@ from pgmailbox import Mailbox, MailboxConfig
 from tests.runtime import apps
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Mapping
 
 ROOT: Final = Path(__file__).parents[2]
@@ -122,5 +122,7 @@ def _watch_stdin() -> None:
 
 
 if __name__ == "__main__":
+    # ignored, and inherited so, where the tests run in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_watch_stdin, daemon=True).start()
     asyncio.run(_work(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
