@@ -11,14 +11,16 @@ the session's time zone, by the application's own JSON decoder.
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import psycopg
 from psycopg import postgres
-from psycopg.adapt import Transformer
+from psycopg.adapt import Dumper, Transformer
 from psycopg.pq import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from psycopg.abc import AdaptContext
     from psycopg.rows import RowMaker
@@ -61,6 +63,8 @@ class Claimed(NamedTuple):
         return self.loaders[column](value) if isinstance(value, bytes) else value
 
 
+_ARRAY_HEAD: Final = struct.Struct("!iiIii")
+_UUID_HEAD: Final = struct.pack("!i", 16)
 _RAW: Final = {
     "dispatch_id": "uuid",
     "claim_token": "uuid",
@@ -91,9 +95,28 @@ def claimed_row(cursor: AdaptContext) -> RowMaker[Claimed]:
     return lambda values: Claimed._make((loaders, *values))
 
 
-def uuids(raw: Iterable[bytes]) -> str:
-    """Return raw ids as a parameter of type uuid[]."""
-    return _array(b"".join(raw).hex(",", 16))
+class Uuids(bytes):
+    """A parameter of type uuid[], as PostgreSQL sends and receives it."""
+
+
+class _UuidsDumper(Dumper):
+    format = Format.BINARY
+    oid = postgres.types["uuid"].array_oid
+
+    def dump(self, obj: Uuids) -> Uuids:
+        return obj
+
+
+psycopg.adapters.register_dumper(Uuids, _UuidsDumper)
+
+
+def uuids(raw: Collection[bytes]) -> Uuids:
+    """Return raw ids as a parameter of type uuid[].
+
+    One dimension from 1, no nulls; then each with its length (array_recv of PostgreSQL).
+    """
+    head = _ARRAY_HEAD.pack(1, 0, postgres.types["uuid"].oid, len(raw), 1)
+    return Uuids(_UUID_HEAD.join((head, *raw)))
 
 
 def documents(texts: Sequence[str | None]) -> str | None:

@@ -10,7 +10,7 @@ from pgmailbox.store.claims import CLAIMED_COLUMNS, claimed_row, documents, uuid
 from pgmailbox.store.documents import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -41,8 +41,8 @@ class ConsumerFunctions(Schema):
 
     def ack_and_claim(  # noqa: PLR0913 - what ack_many and claim take
         self,
-        ids: Iterable[bytes],
-        tokens: Iterable[bytes],
+        ids: Collection[bytes],
+        tokens: Collection[bytes],
         responses: Sequence[str | None],
         consumer_id: str,
         *,
@@ -68,7 +68,7 @@ class ConsumerFunctions(Schema):
         )
 
     def ack_many(
-        self, ids: Iterable[bytes], tokens: Iterable[bytes], responses: Sequence[str | None]
+        self, ids: Collection[bytes], tokens: Collection[bytes], responses: Sequence[str | None]
     ) -> Call[list[bytes]]:
         """Call `ack_many`, for the ids that were acked, with JSON texts as responses."""
         return self.call(
@@ -84,8 +84,8 @@ class ConsumerFunctions(Schema):
 
     def nack_many(
         self,
-        ids: Iterable[bytes],
-        tokens: Iterable[bytes],
+        ids: Collection[bytes],
+        tokens: Collection[bytes],
         errors: Iterable[str],
         delay: timedelta | None,
     ) -> Call[list[bytes]]:
@@ -103,7 +103,7 @@ class ConsumerFunctions(Schema):
         )
 
     def dead_letter_many(
-        self, ids: Iterable[bytes], tokens: Iterable[bytes], errors: Iterable[str]
+        self, ids: Collection[bytes], tokens: Collection[bytes], errors: Iterable[str]
     ) -> Call[list[bytes]]:
         """Call `dead_letter_many`, for the ids that were settled."""
         return self.call(
@@ -118,7 +118,7 @@ class ConsumerFunctions(Schema):
         )
 
     def release_many(
-        self, ids: Iterable[bytes], tokens: Iterable[bytes], delay: timedelta | None = None
+        self, ids: Collection[bytes], tokens: Collection[bytes], delay: timedelta | None = None
     ) -> Call[list[bytes]]:
         """Call `release_many`, for the ids that were released."""
         return self.call(
@@ -129,7 +129,7 @@ class ConsumerFunctions(Schema):
         )
 
     def release_strays(
-        self, consumer_id: str, held_tokens: Iterable[bytes], after: datetime
+        self, consumer_id: str, held_tokens: Collection[bytes], after: datetime
     ) -> Call[list[UUID]]:
         """Call `release_strays`."""
         return self.call(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 from structlog.testing import capture_logs
 
+from pgmailbox.store.claims import uuids
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import rows, wait_until_async
 
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
     from tests.runtime.houses import NewMailbox
 
     Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def test_raw_ids_are_a_parameter_of_type_uuid_array(conn: Connection) -> None:
+    query = "select %s, %s, pg_typeof(%s)::text"
+    ids = [uuid4(), uuid4()]
+    parameter = uuids([one.bytes for one in ids])
+    answer = conn.execute(query, [parameter, uuids([]), parameter]).fetchone()
+    assert answer == (ids, [], "uuid[]")
 
 
 HOT = ("claim", "ack_and_claim", "ack_many", "await_work")

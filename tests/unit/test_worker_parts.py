@@ -6,9 +6,9 @@ import asyncio
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from pgmailbox.store.claims import Claimed, documents, uuids
+from pgmailbox.store.claims import Claimed, documents
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.fetcher import Pace, urgent_first
 from pgmailbox.worker.hold import Hold, Holds, LetGo
@@ -178,12 +178,6 @@ def test_two_claims_of_one_dispatch_are_two_holds() -> None:
 
 
 # --- parameters -----------------------------------------------------------------------------
-
-
-def test_ids_are_an_array_in_text() -> None:
-    first, second = UUID(int=1), UUID(int=2**127)
-    assert uuids([first.bytes, second.bytes]) == f"{{{first.hex},{second.hex}}}"
-    assert uuids([]) == "{}"
 
 
 def test_documents_are_an_array_in_text_unless_there_are_none() -> None:
