@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
+from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
+import pytest
+from psycopg.types.json import Jsonb, set_json_loads
 from structlog.testing import capture_logs
 
-from pgmailbox.store.claims import uuids
+from pgmailbox.store import Functions
+from pgmailbox.store.claims import claimed_row, uuids
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import rows, wait_until_async
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
 
     from pgmailbox import HeldDispatch, Mailbox
     from pgmailbox.store import Call
@@ -31,6 +37,25 @@ def test_raw_ids_are_a_parameter_of_type_uuid_array(conn: Connection) -> None:
     parameter = uuids([one.bytes for one in ids])
     answer = conn.execute(query, [parameter, uuids([]), parameter]).fetchone()
     assert answer == (ids, [], "uuid[]")
+
+
+@pytest.mark.parametrize("loads", [None, lambda text: json.loads(text, parse_float=Decimal)])
+def test_payloads_are_read_as_the_connection_reads_them(
+    conn: Connection, loads: Callable[[str | bytes], Any] | None
+) -> None:
+    document = {"\u00e4": [1.5, -2, 1e300, True, None, "\U0001f600\n"], "n": 10**30, "": {}}
+    if loads is not None:
+        set_json_loads(loads, conn)
+    conn.execute("select pgmailbox.enqueue(payload => %s)", [Jsonb(document)])
+    with conn.cursor(row_factory=claimed_row, binary=True) as cursor:
+        call = Functions("pgmailbox").claim(
+            "c", lease=timedelta(seconds=1), max_dispatches=1, queues=["default"]
+        )
+        payload = cursor.execute(call.query, call.parameters).fetchall()[0].read("payload")
+    row = conn.execute("select payload from pgmailbox.dispatch").fetchone()
+    assert row is not None
+    assert payload == row[0]
+    assert type(payload["\u00e4"][0]) is (float if loads is None else Decimal)
 
 
 HOT = ("claim", "ack_and_claim", "ack_many", "await_work")
