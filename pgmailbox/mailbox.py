@@ -19,7 +19,7 @@ from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema_async
-from pgmailbox.store import Combiner, EnqueueRequest, Functions, Store, run_all
+from pgmailbox.store import Combiner, Enqueued, EnqueueRequest, Functions, Store, run_all
 from pgmailbox.store.connections import connect, described, new_pool
 from pgmailbox.worker import Handlers
 
@@ -256,11 +256,12 @@ class Mailbox(Conversations):
         items: Iterable[EnqueueRequest | Mapping[str, Any]],
         *,
         connection: AsyncConnection[Any] | None = None,
-    ) -> list[Dispatch]:
+    ) -> Sequence[Dispatch]:
         """Enqueue many dispatches, all or none, and return them in the order given.
 
         Items are mappings with the arguments of `enqueue` as keys, or `EnqueueRequest`. Raises as
-        `enqueue`; the message names the item.
+        `enqueue`; the message names the item. The sequence makes its dispatches when one of them is
+        first looked at, of what was given and of what the database decided.
         """
         calls = bulk_calls(self._functions, items, max_attempts=self.config.max_attempts)
         made = list(islice(calls, 2))
@@ -273,16 +274,16 @@ class Mailbox(Conversations):
             return await self._run_all(chain(made, calls), own)
 
     async def _run_all(
-        self, calls: Iterable[Call[list[T]]], connection: AsyncConnection[Any]
-    ) -> list[T]:
+        self, calls: Iterable[Call[Sequence[Dispatch]]], connection: AsyncConnection[Any]
+    ) -> Sequence[Dispatch]:
         """Run them all or none; a caller's transaction that is implied stays open.
 
         It could be committed after a refusal of our own: all calls are made before one is sent.
         """
         if not connection.autocommit:
-            return await run_all(list(calls), connection)
+            return Enqueued.joined(await run_all(list(calls), connection))
         async with connection.transaction():
-            return await run_all(calls, connection)
+            return Enqueued.joined(await run_all(calls, connection))
 
     async def cancel(
         self, dispatch_id: UUID, *, connection: AsyncConnection[Any] | None = None

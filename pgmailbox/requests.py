@@ -22,7 +22,7 @@ is under way stays bounded."""
 
 def bulk_calls(
     functions: Functions, items: Iterable[object], *, max_attempts: int
-) -> Iterator[Call[list[Dispatch]]]:
+) -> Iterator[Call[Sequence[Dispatch]]]:
     """Make the calls that enqueue the items, each when it is asked for.
 
     Raises `InvalidArgument` (PM005) that names the item, from 1, and what is wrong with it.

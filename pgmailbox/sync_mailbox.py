@@ -13,7 +13,7 @@ from pgmailbox.config import MailboxConfig, as_timedelta
 from pgmailbox.errors import Unavailable
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema
-from pgmailbox.store import EnqueueRequest, Functions, SyncStore, run_all_sync
+from pgmailbox.store import Enqueued, EnqueueRequest, Functions, SyncStore, run_all_sync
 from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
 from pgmailbox.sync_conversations import SyncConversations
 
@@ -144,7 +144,7 @@ class SyncMailbox(SyncConversations):
         items: Iterable[EnqueueRequest | Mapping[str, Any]],
         *,
         connection: Connection[Any] | None = None,
-    ) -> list[Dispatch]:
+    ) -> Sequence[Dispatch]:
         """Enqueue many dispatches, all or none; see `Mailbox.enqueue_many`."""
         calls = bulk_calls(self._functions, items, max_attempts=self.config.max_attempts)
         made = list(islice(calls, 2))
@@ -155,12 +155,14 @@ class SyncMailbox(SyncConversations):
         with self._opened().connection() as own:
             return self._run_all(chain(made, calls), own)
 
-    def _run_all(self, calls: Iterable[Call[list[T]]], connection: Connection[Any]) -> list[T]:
+    def _run_all(
+        self, calls: Iterable[Call[Sequence[Dispatch]]], connection: Connection[Any]
+    ) -> Sequence[Dispatch]:
         """Run them all or none; see `Mailbox._run_all`."""
         if not connection.autocommit:
-            return run_all_sync(list(calls), connection)
+            return Enqueued.joined(run_all_sync(list(calls), connection))
         with connection.transaction():
-            return run_all_sync(calls, connection)
+            return Enqueued.joined(run_all_sync(calls, connection))
 
     def cancel(
         self, dispatch_id: UUID, *, connection: Connection[Any] | None = None

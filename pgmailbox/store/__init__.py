@@ -6,6 +6,7 @@
 here changes a table.
 """
 
+from pgmailbox.store.batches import Enqueued
 from pgmailbox.store.calls import Call
 from pgmailbox.store.combining import Combiner
 from pgmailbox.store.documents import to_jsonb
@@ -19,6 +20,7 @@ __all__ = [
     "Call",
     "Combiner",
     "EnqueueRequest",
+    "Enqueued",
     "Functions",
     "Session",
     "Store",

@@ -2,23 +2,24 @@
 
 An item that is a plain mapping of texts is neither copied nor looked at twice: what a document must
 not hold is sought in the whole text, and the item to blame only when something was found. What the
-caller gave is not sent back; the dispatches are made of it, and of what the database decided.
+caller gave is not sent back; the dispatches are made of it, and of what the database decided, when
+somebody looks at them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, cast
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from pgmailbox.errors import InvalidArgument
-from pgmailbox.models import DispatchStatus, dispatch_of
+from pgmailbox.models import Dispatch, DispatchStatus, dispatch_of
 from pgmailbox.store.documents import checked_text, to_json
 from pgmailbox.store.requests import (
     EnqueueRequest,
@@ -28,11 +29,59 @@ from pgmailbox.store.requests import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
 
-    from pgmailbox.models import Dispatch
     from pgmailbox.store.calls import Row
+
+
+class Enqueued(Sequence[Dispatch]):
+    """Dispatches that were enqueued together, in the order given.
+
+    They are made when one of them is first looked at. To make them takes longer than to enqueue
+    them, and many a producer does not look.
+    """
+
+    def __init__(self, count: int, make: Callable[[], Iterable[Dispatch]]) -> None:
+        self._count = count
+        self._make = make
+        self._made: list[Dispatch] | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Sequence[Dispatch]]) -> Sequence[Dispatch]:
+        """Return one sequence of several."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(sum(map(len, parts)), lambda: chain.from_iterable(parts))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Dispatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Dispatch]: ...
+    def __getitem__(self, index: int | slice) -> Dispatch | list[Dispatch]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Dispatch]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Enqueued | list):
+            return NotImplemented
+        return self._all() == list(other)
+
+    __hash__ = None  # type: ignore[assignment] # as a list has none
+
+    def __repr__(self) -> str:
+        return f"<{self._count} dispatches>"
+
+    def _all(self) -> list[Dispatch]:
+        if self._made is None:
+            self._made = list(self._make())
+            self._make = tuple  # and what they were made of may go
+        return self._made
 
 
 class Batch:
@@ -59,9 +108,17 @@ class Batch:
         """The items as the parameter of the SQL function."""
         return Jsonb(None, dumps=lambda _: self._json)
 
-    def read(self, rows: Sequence[Row]) -> list[Dispatch]:
+    def read(self, rows: Sequence[Row]) -> Enqueued:
         """Read the one row of `enqueue_batch`."""
-        dispatch_ids, created_at, available_ats, dispatch_epochs = rows[0]
+        return Enqueued(len(rows[0][0]), lambda: self._dispatches(*rows[0]))
+
+    def _dispatches(
+        self,
+        dispatch_ids: Sequence[UUID],
+        created_at: datetime,
+        available_ats: Sequence[datetime] | None,
+        dispatch_epochs: Sequence[int] | None,
+    ) -> list[Dispatch]:
         return [
             _dispatch(document, dispatch_id, created_at, available_at, dispatch_epoch)
             for document, dispatch_id, available_at, dispatch_epoch in zip(

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def run_all(calls: Iterable[Call[list[T]]], connection: AsyncConnection[Any]) -> list[T]:
-    """Run the calls in their order, and return all that they answer. Raises as `Store.run`."""
-    under_way: deque[tuple[Call[list[T]], AsyncCursor[Any]]] = deque()
+async def run_all(calls: Iterable[Call[T]], connection: AsyncConnection[Any]) -> list[T]:
+    """Run the calls in their order, and return what each answers. Raises as `Store.run`."""
+    under_way: deque[tuple[Call[T], AsyncCursor[Any]]] = deque()
     found: list[T] = []
     with translated(), metrics.timed("enqueue_many"):
         async with connection.pipeline():
@@ -37,15 +37,15 @@ async def run_all(calls: Iterable[Call[list[T]]], connection: AsyncConnection[An
                 under_way.append((call, cursor))
                 while under_way and under_way[0][1].pgresult is not None:
                     earliest, cursor = under_way.popleft()
-                    found += earliest.read(await cursor.fetchall())
+                    found.append(earliest.read(await cursor.fetchall()))
         for call, cursor in under_way:
-            found += call.read(await cursor.fetchall())
+            found.append(call.read(await cursor.fetchall()))
     return found
 
 
-def run_all_sync(calls: Iterable[Call[list[T]]], connection: Connection[Any]) -> list[T]:
+def run_all_sync(calls: Iterable[Call[T]], connection: Connection[Any]) -> list[T]:
     """Run the calls as `run_all`, without an event loop."""
-    under_way: deque[tuple[Call[list[T]], Cursor[Any]]] = deque()
+    under_way: deque[tuple[Call[T], Cursor[Any]]] = deque()
     found: list[T] = []
     with translated(), metrics.timed("enqueue_many"):
         with connection.pipeline():
@@ -55,7 +55,7 @@ def run_all_sync(calls: Iterable[Call[list[T]]], connection: Connection[Any]) ->
                 under_way.append((call, cursor))
                 while under_way and under_way[0][1].pgresult is not None:
                     earliest, cursor = under_way.popleft()
-                    found += earliest.read(cursor.fetchall())
+                    found.append(earliest.read(cursor.fetchall()))
         for call, cursor in under_way:
-            found += call.read(cursor.fetchall())
+            found.append(call.read(cursor.fetchall()))
     return found

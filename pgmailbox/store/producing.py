@@ -11,7 +11,7 @@ from pgmailbox.store.documents import checked_text, to_jsonb
 from pgmailbox.store.requests import as_int, checked_available_at, checked_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from pgmailbox.models import Dispatch
@@ -46,7 +46,7 @@ class ProducerFunctions(Schema):
 
     def enqueue_many(
         self, items: Iterable[object], *, max_attempts: int, first: int = 1
-    ) -> Call[list[Dispatch]]:
+    ) -> Call[Sequence[Dispatch]]:
         """Call `enqueue_batch`, or `enqueue_many` where its answer is not known beforehand.
 
         Items are mappings with the arguments of `enqueue` as keys, or `EnqueueRequest`;

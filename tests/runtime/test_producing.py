@@ -21,6 +21,7 @@ from pgmailbox import (
     SchemaMismatch,
     Unavailable,
 )
+from pgmailbox.models import dispatch_of
 from pgmailbox.requests import CHUNK
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import one, rows
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from pgmailbox import (
+        Dispatch,
         HeldDispatch,
         Mailbox,
     )
@@ -199,6 +201,33 @@ async def test_enqueue_many_carries_every_argument(mailbox: Mailbox) -> None:
 
 async def test_enqueue_many_of_nothing_is_nothing(mailbox: Mailbox) -> None:
     assert await mailbox.enqueue_many([]) == []
+
+
+@pytest.mark.parametrize("many", [3, CHUNK + 3])
+async def test_what_was_enqueued_is_made_when_it_is_looked_at_and_once(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    made: list[object] = []
+
+    def noted(*columns: Any) -> Dispatch:  # noqa: ANN401 - the columns, in their order
+        made.append(columns)
+        return dispatch_of(*columns)
+
+    monkeypatch.setattr("pgmailbox.store.batches.dispatch_of", noted)
+    payloads: list[list[Any]] = [[n] for n in range(many)]
+    sent = await mailbox.enqueue_many({"payload": payload} for payload in payloads)
+    payloads[1].append("an afterthought")
+    assert (len(sent), len(made)) == (many, 0)
+    assert sent[1].payload == [1]
+    assert [d.payload for d in sent[-2:]] == [[many - 2], [many - 1]]
+    assert sent[1] is sent[1]
+    assert sent[1] in sent
+    assert sent == list(sent)
+    assert list(reversed(sent))[-1] == sent[0]
+    assert len(made) == many
+    assert sent[1] == await mailbox.load_dispatch(sent[1].dispatch_id)
+    with pytest.raises(IndexError):
+        sent[many]
 
 
 async def test_ten_thousand_go_in_by_one_call_in_order(mailbox: Mailbox, conn: Connection) -> None:
