@@ -68,9 +68,7 @@ class Enqueued(Sequence[Dispatch]):
         return iter(self._all())
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Enqueued | list):
-            return NotImplemented
-        return self._all() == list(other)
+        return self._all() == (other._all() if isinstance(other, Enqueued) else other)
 
     __hash__ = None  # type: ignore[assignment] # as a list has none
 
