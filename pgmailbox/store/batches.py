@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class Enqueued(Sequence[Dispatch]):
     """Dispatches that were enqueued together, in the order given.
 
-    They are made when one of them is first looked at. To make them takes longer than to enqueue
-    them, and many a producer does not look.
+    They are made when one of them is first looked at. Many a producer does not look, and to make
+    them would be more than half of what it has to do for a bulk load.
     """
 
     def __init__(self, count: int, make: Callable[[], Iterable[Dispatch]]) -> None:
