@@ -76,10 +76,14 @@ class Enqueued(Sequence[Dispatch]):
         return f"<{self._count} dispatches>"
 
     def _all(self) -> list[Dispatch]:
-        if self._made is None:
-            self._made = list(self._make())
+        make, made = self._make, self._made  # in this order, for threads that look at the same time
+        if made is None:
+            made = self._made = list(make())
             self._make = tuple  # and what they were made of may go
-        return self._made
+        return made
+
+    def __reduce__(self) -> tuple[type[list[Dispatch]], tuple[list[Dispatch]]]:
+        return list, (self._all(),)
 
 
 class Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import pickle
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -224,6 +225,7 @@ async def test_what_was_enqueued_is_made_when_it_is_looked_at_and_once(
     assert sent[1] in sent
     assert sent == list(sent)
     assert list(reversed(sent))[-1] == sent[0]
+    assert pickle.loads(pickle.dumps(sent)) == sent  # noqa: S301 - our own
     assert len(made) == many
     assert sent[1] == await mailbox.load_dispatch(sent[1].dispatch_id)
     with pytest.raises(IndexError):
