@@ -123,6 +123,25 @@ def test_no_handler(conn: Connection) -> None:
     assert (reason, detail["kind"]) == ("no_handler", "unheard-of")
 
 
+@pytest.mark.parametrize(
+    ("kind", "settle", "reason"),
+    [
+        ("unheard-of", "release", "no_handler"),
+        ("default", "release", "not_due"),
+        ("unheard-of", "nack", "not_due"),
+    ],
+)
+def test_no_handler_also_while_it_is_put_back(
+    conn: Connection, kind: str, settle: str, reason: str
+) -> None:
+    enqueued(conn, kind=kind)
+    more = {"error": "x"} if settle == "nack" else {}
+    put_back = call_one(conn, settle, **fence(claimed(conn)), delay=timedelta(hours=1), **more)
+    found, detail = why(conn, put_back)
+    assert found == reason
+    assert detail["available_at"].startswith(put_back["available_at"].strftime("%Y-%m-%dT%H:%M"))
+
+
 @pytest.mark.parametrize("status", ["acked", "cancelled", "superseded", "dead_letter"])
 def test_the_terminal_statuses_stand_for_themselves(conn: Connection, status: str) -> None:
     sent = enqueued(conn, thread_id="t")

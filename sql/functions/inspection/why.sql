@@ -6,6 +6,9 @@
 -- no_consumer (none that lives serves its queue); no_handler (none of those has a
 -- handler for its kind); ready.
 --
+-- Workers put back what they have no handler for, each time for a few seconds. Such a
+-- one is not due either, but what it waits for is a handler: no_handler.
+--
 -- Locks: none.   Time: the database clock.
 create or replace function why(dispatch_id uuid, out reason text, out detail jsonb)
 returns record
@@ -23,8 +26,7 @@ declare
     settings lane;
     epoch bigint;
     queue_paused_at timestamptz;
-    serving int;
-    handling int;
+    crew record;
 begin
     select f.* into d from find_dispatch(why.dispatch_id) f;
     if not found then
@@ -59,6 +61,14 @@ begin
         detail := jsonb_strip_nulls(jsonb_build_object(
             'available_at', d.available_at, 'attempt_count', d.attempt_count,
             'last_error', d.last_error));
+        if d.last_claimed_at is not null and d.last_error is null then
+            crew := crew_of(d.queue, d.kind);
+            if crew.serving > 0 and crew.handling = 0 then
+                reason := 'no_handler';
+                detail := detail || jsonb_build_object(
+                    'queue', d.queue, 'kind', d.kind, 'consumers', crew.serving);
+            end if;
+        end if;
         return;
     end if;
 
@@ -120,17 +130,14 @@ begin
         return;
     end if;
 
-    select count(*), count(*) filter (where c.kinds is null or d.kind = any (c.kinds))
-      into serving, handling
-      from live_consumers() c
-     where c.queues is null or d.queue = any (c.queues);
+    crew := crew_of(d.queue, d.kind);
     reason := case
-        when serving = 0 then 'no_consumer'
-        when handling = 0 then 'no_handler'
+        when crew.serving = 0 then 'no_consumer'
+        when crew.handling = 0 then 'no_handler'
         else 'ready'
     end;
     detail := jsonb_build_object(
-        'queue', d.queue, 'kind', d.kind, 'consumers', serving,
+        'queue', d.queue, 'kind', d.kind, 'consumers', crew.serving,
         'since', d.available_at);
 end
 $$;
