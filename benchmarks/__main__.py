@@ -28,7 +28,7 @@ from benchmarks.results import Results
 from benchmarks.scale import FULL, HUGE_HISTORY, QUICK
 from benchmarks.server import counting_server, find_pgbench, timing_server
 from benchmarks.workloads import WORKLOADS
-from benchmarks.workloads.figures import Figure, Settings
+from benchmarks.workloads.figures import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,6 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         repeats = (rounds, repeat_long or rounds)
         workloads = [w for w in WORKLOADS if not only or any(part in w.name for part in only)]
         _Run(results, settings, installed, raw).all(workloads, repeats, major)
-    _derive(results)
     click.echo(rendered(results))
     if raw:
         results.write(raw)
@@ -168,18 +167,6 @@ def _in_turn(ready: Sequence[Installed], workload: Workload, number: int) -> Seq
         return [contender for contender in ready if contender.contender.is_pgmailbox]
     start = number % max(1, len(ready))
     return [*ready[start:], *ready[:start]]
-
-
-def _derive(results: Results) -> None:
-    """Add the ratio of the deep queue to the plain drain, round by round."""
-    deep, plain = results.row("first ", "queued (jobs/s)"), results.row("drain, 1 process")
-    if deep is None or plain is None:
-        return
-    row = deep.replace(" (jobs/s)", " / drain, 1 process")
-    for contender in results.contenders:
-        pairs = zip(results.values(deep, contender), results.values(plain, contender), strict=False)
-        for first, second in pairs:
-            results.add(contender, {row: Figure(first / second)})
 
 
 def _about(major: int | None) -> str:

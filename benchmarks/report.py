@@ -28,6 +28,7 @@ _REFERENCE: Final = "pgqueuer"
 
 def rendered(results: Results) -> str:
     """Return everything as Markdown."""
+    results.compare_deep_queue()
     head = ("", *results.contenders, "/ best peer", f"/ {_REFERENCE}")
     return "\n".join(
         (

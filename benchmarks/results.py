@@ -65,6 +65,22 @@ class Results:
         ranked = sorted(figures, key=lambda figure: figure.value or 0.0)
         return ranked[len(ranked) // 2] if ranked else None
 
+    def compare_deep_queue(self) -> None:
+        """Add the row of the ratio of the deep queue to the plain drain, round by round.
+
+        Of a run with fewer rounds of the long workloads, the last rounds have them.
+        """
+        deep, plain = self.row("first ", "queued (jobs/s)"), self.row("drain, 1 process")
+        if deep is None or plain is None:
+            return
+        row = deep.replace(" (jobs/s)", " / drain, 1 process")
+        self.rows.pop(row, None)
+        for contender in self.contenders:
+            firsts, seconds = self.values(deep, contender), self.values(plain, contender)
+            pairs = zip(reversed(firsts), reversed(seconds), strict=False)
+            for first, second in reversed([*pairs]):
+                self.add(contender, {row: Figure(first / second)})
+
     # --- kept ---
 
     def write(self, path: Path) -> None:
