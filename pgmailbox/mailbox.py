@@ -281,9 +281,11 @@ class Mailbox(Conversations):
         It could be committed after a refusal of our own: all calls are made before one is sent.
         """
         if not connection.autocommit:
-            return Enqueued.joined(await run_all(list(calls), connection))
-        async with connection.transaction():
-            return Enqueued.joined(await run_all(calls, connection))
+            parts = await run_all(list(calls), connection)
+        else:
+            async with connection.transaction():
+                parts = await run_all(calls, connection)
+        return Enqueued.joined(parts)
 
     async def cancel(
         self, dispatch_id: UUID, *, connection: AsyncConnection[Any] | None = None

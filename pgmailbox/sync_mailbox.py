@@ -160,9 +160,11 @@ class SyncMailbox(SyncConversations):
     ) -> Sequence[Dispatch]:
         """Run them all or none; see `Mailbox._run_all`."""
         if not connection.autocommit:
-            return Enqueued.joined(run_all_sync(list(calls), connection))
-        with connection.transaction():
-            return Enqueued.joined(run_all_sync(calls, connection))
+            parts = run_all_sync(list(calls), connection)
+        else:
+            with connection.transaction():
+                parts = run_all_sync(calls, connection)
+        return Enqueued.joined(parts)
 
     def cancel(
         self, dispatch_id: UUID, *, connection: Connection[Any] | None = None

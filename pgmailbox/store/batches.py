@@ -72,6 +72,9 @@ class Enqueued(Sequence[Dispatch]):
 
     __hash__ = None  # type: ignore[assignment] # as a list has none
 
+    def __reduce__(self) -> tuple[type[list[Dispatch]], tuple[list[Dispatch]]]:
+        return list, (self._all(),)
+
     def __repr__(self) -> str:
         return f"<{self._count} dispatches>"
 
@@ -81,9 +84,6 @@ class Enqueued(Sequence[Dispatch]):
             made = self._made = list(make())
             self._make = tuple  # and what they were made of may go
         return made
-
-    def __reduce__(self) -> tuple[type[list[Dispatch]], tuple[list[Dispatch]]]:
-        return list, (self._all(),)
 
 
 class Batch:

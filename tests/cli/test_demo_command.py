@@ -12,6 +12,7 @@ from pgmailbox.demo import read_events, sample_path
 from tests.sessions import rows, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.cli.conftest import Cli
@@ -29,6 +30,14 @@ END_WHO_INSERTS = """
       from pg_locks
      where relation = %s::regclass and mode = 'RowExclusiveLock' and not granted
 """
+
+
+def begun(cli: Cli, folder: Path, *, until: str) -> subprocess.Popen[bytes]:
+    """Start a demo, and return when it has said that."""
+    log = folder / "log"
+    demo = cli.start("demo", log=log)
+    wait_until(lambda: until in log.read_text(), deadline=90)
+    return demo
 
 
 def test_the_sample_has_what_it_says() -> None:
@@ -66,9 +75,7 @@ def test_the_demo_leaves_nothing_in_your_database(
 def test_a_demo_that_is_terminated_leaves_nothing_either(
     cli_on_empty: Cli, empty_dsn: str, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    demo = cli_on_empty.start("demo", log=log)
-    wait_until(lambda: "killed worker-" in log.read_text(), deadline=90)
+    demo = begun(cli_on_empty, tmp_path, until="killed worker-")
     demo.terminate()
     assert demo.wait(90) == 128 + signal.SIGTERM
     with psycopg.connect(empty_dsn) as connection:
@@ -78,9 +85,7 @@ def test_a_demo_that_is_terminated_leaves_nothing_either(
 def test_a_demo_that_loses_its_connection_leaves_nothing_either(
     cli_on_empty: Cli, empty_dsn: str, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    demo = cli_on_empty.start("demo", log=log)
-    wait_until(lambda: "worker-2 listen" in log.read_text(), deadline=90)
+    demo = begun(cli_on_empty, tmp_path, until="worker-2 listen")
     with psycopg.connect(empty_dsn) as holder, psycopg.connect(empty_dsn, autocommit=True) as other:
         (schema,) = (row["name"] for row in rows(other, LEFTOVERS) if "_ledger" in row["name"])
         holder.execute(f"lock table {schema}.expected".encode())

@@ -235,6 +235,24 @@ def test_a_worker_runs_on_uvloop_where_it_is_installed(
     assert (app.folder / "told").read_text().split(".")[0] == loop
 
 
+@pytest.mark.parametrize(("own", "found"), [("pass", 10_000), ("gc.set_threshold(500)", 500)])
+def test_a_worker_seldom_looks_for_garbage_unless_the_application_says_otherwise(
+    app: Application, conn: Connection, own: str, found: int
+) -> None:
+    app.written(
+        f"""
+        import gc
+        {own}
+        @mailbox.handler("default")
+        async def tell(dispatch):
+            Path("told").write_text(str(gc.get_threshold()[0]))
+        """
+    )
+    enqueue(conn)
+    app.start_worker("--until-idle").ends_with(0)
+    assert (app.folder / "told").read_text() == str(found)
+
+
 def test_the_dsn_of_the_option_overrides_that_of_the_module(
     app: Application, conn: Connection, dsn: str
 ) -> None:
