@@ -35,6 +35,25 @@ def test_it_goes_back_at_once_and_no_attempt_is_counted(conn: Connection) -> Non
     assert told(conn, "t") == ["queued", "claimed", "released", "claimed"]
 
 
+@pytest.mark.parametrize("how", ["release", "reclaim"])
+def test_a_more_urgent_one_of_its_lane_that_came_meanwhile_goes_first_of_all(
+    conn: Connection, how: str
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    other = enqueued(conn)
+    urgent = enqueued(conn, thread_id="t", priority=0)
+    assert ids(claims(conn, max_dispatches=1)) == [other["dispatch_id"]], "the lane is held"
+    another = enqueued(conn)
+    if how == "release":
+        call_one(conn, "release", **fence(held))
+    else:
+        set_clock(conn, "1 h")
+        call(conn, "reclaim_expired_leases")
+    assert ids(claims(conn, max_dispatches=1)) == [urgent["dispatch_id"]]
+    assert another["dispatch_id"] in ids(claims(conn))
+
+
 def test_it_goes_back_after_a_delay_and_the_lane_goes_on(conn: Connection) -> None:
     first, second = (enqueued(conn, thread_id="t") for _ in range(2))
     call_one(conn, "release", **fence(claimed(conn)), delay=timedelta(minutes=1))
