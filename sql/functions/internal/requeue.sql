@@ -2,9 +2,9 @@
 --
 -- A claim given back is a claim ended: the token is cleared in the same statement that
 -- checks it, and with it the abandoned attempt's projection of the run. The dispatch
--- keeps its place in the lane (seq); its place between lanes is a new one. Its lane is
--- woken: the next may go if it has to wait for its time, and one that is more urgent and
--- came while it was claimed goes first.
+-- keeps its place in the lane (seq); its place between lanes is a new one. Its lane
+-- is woken: the next may go if it has to wait for its time, and one that is more
+-- urgent and came while it was claimed goes first.
 --
 -- The claim that ends was told by the row alone so far: it becomes an event row,
 -- followed by what became of it.
