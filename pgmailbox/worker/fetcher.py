@@ -8,9 +8,9 @@ next. While it is on its way, handlers run on what the last one has brought, and
 for the next one. A lane that has all the work costs one call for each of its dispatches. Where no
 claim is to be expected (no room, the database does not answer, or the worker is about to leave),
 acks are the settler's; so are those of a call that has failed. And so are all where claims bring
-hundreds and leave more: nothing waits for those acks, and the server can write them beside the next
-claim, over another connection. There is one claim at a time, for what one has taken whose answer
-was lost is found by that (`release_strays`).
+hundreds and leave more, unless a lane waits for one: nothing waits for those acks, and the server
+can write them beside the next claim, over another connection. There is one claim at a time, for
+what one has taken whose answer was lost is found by that (`release_strays`).
 
 A claim that brings a few of what there is room for is followed by the next one a few milliseconds
 later, unless a lane waits for an ack. One that brings less than there is room for has left nothing,
@@ -171,7 +171,7 @@ class Fetcher:
             await self._bell.heard(None)
         elif await self._gathers():
             pass
-        elif self._acks and not self._is_plenty:
+        elif self._acks and (not self._is_plenty or self._lane_waits()):
             await self._exchange(min(room, _MOST))
         elif self._acks or self._may_find:
             self._put_down()
@@ -182,10 +182,14 @@ class Fetcher:
     async def _gathers(self) -> bool:
         """Let a trickle gather for a moment. Returns whether anything has happened meanwhile."""
         left = self._not_before - time.monotonic()
-        if left <= 0 or any(hold.thread_id is not None for hold, _ in self._acks):
+        if left <= 0 or self._lane_waits():
             return False
         self._hand_out()
         return await self._bell.heard(left)
+
+    def _lane_waits(self) -> bool:
+        """Tell whether a lane waits for one of the acks."""
+        return any(hold.thread_id is not None for hold, _ in self._acks)
 
     # --- claiming -------------------------------------------------------------------------
 

@@ -40,7 +40,6 @@ declare
     gone record;
     acked uuid[];
     refused dispatch;
-    followed text[];
     taken int;
 begin
     perform check_arrays(
@@ -64,17 +63,18 @@ begin
         end loop;
     end if;
 
-    followed := array(
-        select distinct t.thread_id
-          from unnest(gone.freed) t (thread_id)
-         where (select true
-                  from dispatch d
-                 where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
-                 limit 1));
-    if cardinality(followed) between 1 and least(room, 1000) - 1
+    if cardinality(gone.freed) between 1 and least(room, 1000) - 1
        and current_setting('transaction_isolation') = 'read committed'
+       and exists (
+               select
+                 from unnest(gone.freed) t (thread_id)
+                where (select true
+                         from dispatch d
+                        where d.thread_id = t.thread_id
+                          and d.phase in ('ready', 'blocked')
+                        limit 1))
     then
-        room := least(room, 1000) - cardinality(followed);
+        room := least(room, 1000) - cardinality(gone.freed);
         return query
         select *
           from claim(
@@ -85,14 +85,14 @@ begin
             return query
             select *
               from hand_over(
-                       followed, ack_and_claim.queues, ack_and_claim.consumer_id,
+                       gone.freed, ack_and_claim.queues, ack_and_claim.consumer_id,
                        ack_and_claim.lease);
             return;
         end if;
-        room := cardinality(followed);
+        room := cardinality(gone.freed);
     end if;
-    if followed <> '{}' then
-        perform wake_lanes(followed, ack_and_claim.queues);
+    if gone.freed is not null then
+        perform wake_lanes(gone.freed, ack_and_claim.queues);
     end if;
     return query
     select *

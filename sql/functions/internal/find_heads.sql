@@ -1,5 +1,5 @@
 -- find_heads: the second half of a claim looks which dispatches it takes: the heads of
--- lanes that this transaction has locked.
+-- lanes that this transaction has locked, or has just freed (hand_over).
 --
 -- Runs with a snapshot taken after the lane locks were won, so that "nobody holds this
 -- lane" is still true when it commits. The head is looked up by lane order among ready
@@ -14,7 +14,8 @@
 --
 -- candidates: where thread_ids[i] is null, the caller has locked the dispatch at
 -- tids[i], and it is passed on as it is; elsewhere the lane is looked at, whatever row
--- led to it. Returns where the dispatches stand, all locked, in this order.
+-- led to it. Returns where the dispatches stand, all locked, in the order of the
+-- candidates; null where there is none to take.
 --
 -- overdue: more has come due than promote_due makes ready in one go, so that a lane's
 -- head may be among what is scheduled still.
@@ -43,8 +44,9 @@ declare
 begin
     return array(
         select d.tid
-          from unnest(find_heads.tids, find_heads.thread_ids) c (tid, thread_id)
-         cross join lateral (
+          from unnest(find_heads.tids, find_heads.thread_ids)
+               with ordinality c (tid, thread_id, n)
+          left join lateral (
              select c.tid where c.thread_id is null
              union all
              select own.tid
@@ -110,10 +112,11 @@ begin
                    limit 1
                      for update skip locked
               ) own
-         ) d);
+         ) d on true
+         order by c.n);
 end
 $$;
 
 comment on function find_heads(tid[], text[], text[], boolean) is
-    'Internal: lock the heads of these locked lanes; returns where they stand, among '
-    'what was locked already.';
+    'Internal: lock the heads of these lanes; returns where they stand, among what was '
+    'locked already.';

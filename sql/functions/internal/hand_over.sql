@@ -6,12 +6,11 @@
 -- over would have gone to the end of the ready index, so it may be taken only when
 -- nothing that stands there is left, or all of that is taken as well.
 --
--- As in claim, the lanes are locked by one statement and looked at by another, with a
--- snapshot that was taken after the locks were won. A lane of which nothing is taken is
--- woken as usual (its head is in another queue, say, or locked).
+-- No other transaction can claim in them meanwhile: it sees what was claimed until this
+-- one commits, and then what has been taken here. A lane of which nothing is taken is
+-- woken as usual (it has no next one, say, or that is in another queue, or locked).
 --
--- Locks: lane locks (advisory, tried), dispatch rows (skip locked). Waits for nothing.
--- Time: the database clock.
+-- Locks: dispatch rows (skip locked). Waits for nothing.   Time: the database clock.
 create or replace function hand_over(
     thread_ids text[],
     queues text[],
@@ -40,24 +39,20 @@ declare
         select
           from dispatch d
          where d.phase = 'scheduled' and d.available_at <= clock());
-    locked text[];
-    taken int;
+    heads tid[];
+    left_over text[];
 begin
-    locked := array(
-        select t.thread_id
-          from unnest(hand_over.thread_ids) t (thread_id)
-         where lane_lock(t.thread_id));
-    return query
-    select *
-      from take(
-               find_heads(null, locked, open_queues, overdue), hand_over.consumer_id,
-               hand_over.lease);
-    get diagnostics taken = row_count;
-    if taken > 0 then
+    heads := find_heads(null, hand_over.thread_ids, open_queues, overdue);
+    return query select * from take(heads, hand_over.consumer_id, hand_over.lease);
+    if found then
         perform note_awake(hand_over.consumer_id);
     end if;
-    if taken < cardinality(hand_over.thread_ids) then
-        perform wake_lanes(hand_over.thread_ids);
+    left_over := array(
+        select t.thread_id
+          from unnest(hand_over.thread_ids, heads) t (thread_id, head)
+         where t.head is null);
+    if left_over <> '{}' then
+        perform wake_lanes(left_over);
     end if;
 end
 $$;

@@ -2,13 +2,14 @@
 --
 -- took: how long a claim has taken that walked from the front; null when it began at
 -- what was remembered, which then stays valid for as long as it was. How long that is:
--- a hundred times what the walk took, so that such walks cost one in a hundred, be the
--- entries at hand (0.2 microseconds each) or their rows to be read from disk.
+-- two hundred times what the walk took, so that such walks, of which there are two,
+-- cost one in a hundred, be the entries at hand (0.2 microseconds each) or their rows
+-- to be read from disk.
 --
--- priority, place: the last that was read; null when nothing was there. left_over: what
--- the claim has read and not taken; what of it is still ready must not lie behind, be
--- it that its lane was just being let go, or that another claim has it, which may yet
--- be rolled back.
+-- priority, place: the last that was read (-1: none was); null when nothing was there.
+-- left_over: what the claim has read and not taken; what of it is still ready must not
+-- lie behind, be it that its lane was just being let go, or that another claim has it,
+-- which may yet be rolled back.
 --
 -- Locks: none.   Time: the database clock.
 create or replace function remember_front(
@@ -51,7 +52,7 @@ begin
      limit 1;
     if remember_front.took is not null then
         kept := jsonb_build_object(
-            'until', clock() + greatest(interval '1 s', 100 * remember_front.took));
+            'until', clock() + greatest(interval '1 s', 200 * remember_front.took));
     end if;
     kept := jsonb_build_object(
         'queues', remember_front.queues,

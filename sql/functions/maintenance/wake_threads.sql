@@ -2,8 +2,9 @@
 -- time.
 --
 -- Lanes do not get stuck by themselves; restored or hand-edited data may have left one
--- whose dispatches are all blocked. What an interrupt has overtaken becomes superseded
--- (only threads that were ever interrupted are looked at for that).
+-- whose dispatches are all blocked. Where the head is ready there is nothing to do (see
+-- wake_lanes). What an interrupt has overtaken becomes superseded (only threads that
+-- were ever interrupted are looked at for that).
 -- Returns the threads of the page; go on after the last one until it returns none.
 --
 -- Locks: queued rows of each lane, never waiting.   Time: the database clock.
@@ -25,6 +26,7 @@ as $$
 declare
     page constant text[] := array(
         select queued_thread_ids(wake_threads.page_size, wake_threads.after));
+    heads record;
 begin
     perform supersede_queued(array(
         select t.thread_id
@@ -33,16 +35,23 @@ begin
                   from thread_epoch e
                  where e.thread_id = t.thread_id
                  limit 1)), lanes => 'leave');
-    perform wake_lanes(page);
-    perform ring(array(
-        select distinct d.queue::text
-          from unnest(page) t (thread_id)
-         cross join lateral (
-             select h.queue
-               from dispatch h
-              where h.thread_id = t.thread_id and h.phase in ('ready', 'blocked')
-              order by h.priority, h.seq
-              limit 1) d));
+    select array_agg(h.thread_id) filter (where h.phase = 'blocked') as blocked,
+           array_agg(distinct h.queue::text) as queues
+      into heads
+      from unnest(page) t (thread_id)
+     cross join lateral (
+         select d.thread_id, d.phase, d.queue
+           from dispatch d
+          where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
+          order by d.priority, d.seq
+          limit 1
+     ) h;
+    if heads.blocked is not null then
+        perform wake_lanes(heads.blocked);
+    end if;
+    if heads.queues is not null then
+        perform ring(heads.queues);
+    end if;
     return query select unnest(page);
 end
 $$;

@@ -1,4 +1,5 @@
--- index_reads: how much this transaction has read of an index, in entries.
+-- dead_reads: how much this transaction has read of an index without finding a row, in
+-- entries.
 --
 -- A page counts as four: where entries are known to be dead, the walk steps over them
 -- without reading any, and pages of nothing else (a queue leaves them behind, until
@@ -6,7 +7,7 @@
 -- microseconds, measured on PostgreSQL 18).
 --
 -- Locks: none.   Time: none.
-create or replace function index_reads(index regclass)
+create or replace function dead_reads(index regclass)
 returns bigint
 language sql
 volatile
@@ -14,8 +15,9 @@ parallel restricted
 set search_path from current
 as $$
     select pg_stat_get_xact_tuples_returned(index)
+           - pg_stat_get_xact_tuples_fetched(index)
            + 4 * pg_stat_get_xact_blocks_fetched(index);
 $$;
 
-comment on function index_reads(regclass) is
-    'Internal: how much this transaction has read of an index, in entries.';
+comment on function dead_reads(regclass) is
+    'Internal: how much this transaction has read of an index without finding a row.';
