@@ -86,15 +86,23 @@ begin
                ) with ordinality e (
                    thread_id, payload, kind, queue, priority, run_id, dispatch_id,
                    dedupe_key, available_at, delay, max_attempts, on_duplicate, ord)
+    ), follower as materialized (
+        -- appears at the same instant as one of its lane that goes first
+        select f.ord
+          from (
+              select e.ord, row_number() over (
+                         partition by e.thread_id, e.urgency, e.due > now
+                             order by e.ord) as number
+                from element e
+               where e.thread_id is not null
+          ) f
+         where f.number > 1
     ), phased as (
         select e.*,
                case
                    when e.due > now then 'scheduled'
                    when e.thread_id is null then 'ready'
-                   when row_number() over (
-                       partition by e.thread_id, e.urgency, e.due > now
-                           order by e.ord) > 1
-                   then 'blocked'
+                   when e.ord in (select f.ord from follower f) then 'blocked'
                    when mine is not null and (
                        select d.xmin = mine and d.dispatch_epoch = e.epoch
                          from dispatch d
