@@ -49,7 +49,7 @@ def kept(bench: Bench, settings: Settings) -> Figures:
 
 
 def _drained(bench: Bench, settings: Settings) -> float:
-    rates = []
+    rates: list[float] = []
     for _ in range(_DRAINS):
         bench.renew_ledger()
         bench.bulk(Work(settings.scale.drain))

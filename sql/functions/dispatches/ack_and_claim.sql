@@ -40,6 +40,7 @@ declare
     gone record;
     acked uuid[];
     refused dispatch;
+    any_next boolean;
     taken int;
 begin
     perform check_arrays(
@@ -63,16 +64,16 @@ begin
         end loop;
     end if;
 
-    if cardinality(gone.freed) between 1 and least(room, 1000) - 1
+    any_next := exists (
+        select
+          from unnest(gone.freed) t (thread_id)
+         where (select true
+                  from dispatch d
+                 where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
+                 limit 1));
+    if any_next
+       and cardinality(gone.freed) < least(room, 1000)
        and current_setting('transaction_isolation') = 'read committed'
-       and exists (
-               select
-                 from unnest(gone.freed) t (thread_id)
-                where (select true
-                         from dispatch d
-                        where d.thread_id = t.thread_id
-                          and d.phase in ('ready', 'blocked')
-                        limit 1))
     then
         room := least(room, 1000) - cardinality(gone.freed);
         return query
@@ -91,7 +92,7 @@ begin
         end if;
         room := cardinality(gone.freed);
     end if;
-    if gone.freed is not null then
+    if any_next then
         perform wake_lanes(gone.freed, ack_and_claim.queues);
     end if;
     return query
