@@ -42,8 +42,10 @@ declare
     -- this transaction, if it has written already: its own rows may stand before these
     mine constant xid := pg_current_xact_id_if_assigned()::xid;
     head constant text := left(new_id()::text, 24);
+    -- of the twelve digits that follow, with a 1 before them
     tail constant bigint :=
-        ('x' || right(gen_random_uuid()::text, 12))::bit(48)::bigint;
+        x'1000000000000'::bigint
+        + ('x' || right(gen_random_uuid()::text, 12))::bit(47)::bigint;
     stored record;
 begin
     perform check_dispatches(enqueue_batch.dispatches);
@@ -52,14 +54,16 @@ begin
         select e.*, coalesce(e.priority, 128) as urgency,
                greatest(e.available_at, now + e.delay, now) as due,
                coalesce(
-                   e.dispatch_id,
-                   (head || lpad(
-                       to_hex((tail + e.ord) & x'ffffffffffff'::bigint), 12, '0')
-                   )::uuid) as id,
-               coalesce((
-                   select t.dispatch_epoch
-                     from thread_epoch t
-                    where t.thread_id = e.thread_id), 0) as epoch,
+                   e.dispatch_id, (head || substr(to_hex(tail + e.ord), 2))::uuid
+               ) as id,
+               case
+                   when e.thread_id is null then 0
+                   when not (select exists (select from thread_epoch)) then 0
+                   else coalesce((
+                       select t.dispatch_epoch
+                         from thread_epoch t
+                        where t.thread_id = e.thread_id), 0)
+               end as epoch,
                e.dispatch_id is not null or e.dedupe_key is not null as has_key,
                coalesce(
                    length(coalesce(e.kind, 'default')) between 1 and 512

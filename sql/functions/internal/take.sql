@@ -3,6 +3,11 @@
 -- tids: where the dispatches stand. Nobody else can change a row that is locked, so
 -- that it stands there still.
 --
+-- The tokens of one call share the head of a random UUID and count up from a random
+-- number: for anybody but their consumer as hard to guess as any other. A random one
+-- each would be a twentieth of what a claim costs where the server opens /dev/urandom
+-- for it (without OpenSSL, measured on PostgreSQL 18).
+--
 -- Locks: none that are not held.   Time: the database clock.
 create or replace function take(
     tids tid[],
@@ -23,16 +28,22 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
+    head constant text := left(gen_random_uuid()::text, 24);
+    -- of the twelve digits that follow, with a 1 before them
+    tail constant bigint :=
+        x'1000000000000'::bigint
+        + ('x' || right(gen_random_uuid()::text, 12))::bit(47)::bigint;
 begin
     return query
     update dispatch d
        set status = 'claimed', phase = null,
            place = coalesce(d.place, nextval('event_id_seq')),
-           claim_token = gen_random_uuid(), claimed_by = take.consumer_id,
+           claim_token = (head || substr(to_hex(tail + t.n), 2))::uuid,
+           claimed_by = take.consumer_id,
            lease_until = now + take.lease,
            last_claimed_by = take.consumer_id, last_claimed_at = now,
            claimed_event_id = nextval('event_id_seq'), updated_at = now
-      from unnest(take.tids) t (tid)
+      from unnest(take.tids) with ordinality t (tid, n)
      where d.ctid = t.tid
     returning d.*;
 end
