@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,17 @@ def test_a_claim_is_a_lease_with_a_token(conn: Connection) -> None:
     assert held["claim_token"] is not None
     assert held["lease_until"] - held["last_claimed_at"] == timedelta(seconds=7)
     assert loaded(conn, held) == held
+
+
+def test_tokens_are_distinct_within_a_call_and_nothing_alike_between_two(conn: Connection) -> None:
+    for _ in range(6):
+        enqueued(conn)
+    first, second = (
+        [str(d["claim_token"]) for d in claims(conn, max_dispatches=3)] for _ in range(2)
+    )
+    assert len({*first, *second}) == 6
+    assert all(uuid.UUID(token).version == 4 for token in (*first, *second))
+    assert not {token[:8] for token in first} & {token[:8] for token in second}
 
 
 def test_a_lane_has_one_claimed_at_a_time_and_no_lane_has_any_number(conn: Connection) -> None:

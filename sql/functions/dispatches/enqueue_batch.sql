@@ -8,8 +8,8 @@
 -- go through enqueue one by one, which raises or returns the live dispatch; where such
 -- a one was to be the first of its thread, the next takes its place.
 --
--- An id is the head of one UUIDv7 of this call, and then a number that counts up from a
--- random one: as hard to meet as any other, and far cheaper than as many random ones.
+-- An id is the head of one UUIDv7 of this call, and then a number that counts up from
+-- its tail: as hard to meet as any other, and far cheaper than as many random ones.
 --
 -- dispatch_epochs is null where no thread was ever interrupted (all are 0), and
 -- available_ats where nothing was put off (all are created_at). has_met: some ids are
@@ -41,11 +41,12 @@ declare
     now constant timestamptz := clock();
     -- this transaction, if it has written already: its own rows may stand before these
     mine constant xid := pg_current_xact_id_if_assigned()::xid;
-    head constant text := left(new_id()::text, 24);
+    random constant text := new_id()::text;
+    head constant text := left(random, 24);
     -- of the twelve digits that follow, with a 1 before them
     tail constant bigint :=
         x'1000000000000'::bigint
-        + ('x' || right(gen_random_uuid()::text, 12))::bit(47)::bigint;
+        + ('x' || right(random, 12))::bit(47)::bigint;
     stored record;
 begin
     perform check_dispatches(enqueue_batch.dispatches);

@@ -3,10 +3,10 @@
 -- tids: where the dispatches stand. Nobody else can change a row that is locked, so
 -- that it stands there still.
 --
--- The tokens of one call share the head of a random UUID and count up from a random
--- number: for anybody but their consumer as hard to guess as any other. A random one
--- each would be a twentieth of what a claim costs where the server opens /dev/urandom
--- for it (without OpenSSL, measured on PostgreSQL 18).
+-- The tokens of one call share the head of a random UUID and count up from its tail:
+-- for anybody but their consumer as hard to guess as any other. A random one each would
+-- be a twentieth of what a claim costs where the server opens /dev/urandom for it
+-- (without OpenSSL, measured on PostgreSQL 18).
 --
 -- Locks: none that are not held.   Time: the database clock.
 create or replace function take(
@@ -28,11 +28,12 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    head constant text := left(gen_random_uuid()::text, 24);
+    random constant text := gen_random_uuid()::text;
+    head constant text := left(random, 24);
     -- of the twelve digits that follow, with a 1 before them
     tail constant bigint :=
         x'1000000000000'::bigint
-        + ('x' || right(gen_random_uuid()::text, 12))::bit(47)::bigint;
+        + ('x' || right(random, 12))::bit(47)::bigint;
 begin
     return query
     update dispatch d
