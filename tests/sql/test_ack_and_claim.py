@@ -130,6 +130,29 @@ def test_what_is_handed_over_is_written_once(conn: Connection) -> None:
     assert got["thread_id"] == "a"
 
 
+def test_lanes_with_a_next_one_and_without_are_handed_in_together(conn: Connection) -> None:
+    loads(conn, "a", "b", "c", "a", "c")
+    held = claims(conn, max_dispatches=3)
+    assert [d["thread_id"] for d in held] == ["a", "b", "c"]
+    got = hand_in(conn, *held, max_dispatches=5)
+    assert sorted(d["thread_id"] for d in got) == ["a", "c"]
+    assert phases(conn) == [("a", None), ("c", None)]
+    assert rows(conn, "select from pgmailbox.lane_wake") == []
+
+
+def test_of_a_lane_whose_next_is_ready_the_one_behind_it_is_not_taken_too(conn: Connection) -> None:
+    """The claim finds the one, in a lane that has just been freed; the other may not follow."""
+    loads(conn, "a")
+    [held] = claims(conn)
+    loads(conn, "a")
+    loads(conn, "a")
+    [got] = hand_in(conn, held, max_dispatches=5)
+    assert got["thread_id"] == "a"
+    assert claims(conn) == []
+    [last] = hand_in(conn, got, max_dispatches=5)
+    assert last["seq"] > got["seq"] > held["seq"]
+
+
 @pytest.mark.parametrize("room", [1, 10])
 def test_a_head_in_another_queue_is_woken_for_those_who_serve_it(
     conn: Connection, room: int
