@@ -29,6 +29,8 @@ class Scale:
     snapshot: int
     """Seconds for which it is held; the first and the last sixth are compared."""
     history: int
+    history_drains: int
+    """How many before it is there, and how many after."""
     cost: int
     cost_singly: int
     idle_settling: float
@@ -57,6 +59,7 @@ QUICK: Final = Scale(
     snapshot_warm_up=0.5,
     snapshot=6,
     history=50_000,
+    history_drains=1,
     cost=1_000,
     cost_singly=100,
     fleet=3,
@@ -80,6 +83,7 @@ FULL: Final = Scale(
     snapshot_warm_up=45,
     snapshot=90,
     history=1_000_000,
+    history_drains=3,
     cost=20_000,
     cost_singly=1_000,
     fleet=10,

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
     from benchmarks.workloads.figures import Figures, Settings
 
-_DRAINS: Final = 3
 _DIFFERENT: Final[Mapping[str, LiteralString]] = {
     # What differs from one dispatch to the next. Ten million go back fifty minutes: nothing for
     # clean-up.
@@ -33,8 +32,8 @@ _DIFFERENT: Final[Mapping[str, LiteralString]] = {
 def kept(bench: Bench, settings: Settings) -> Figures:
     """Drain without a history and then with one, in the same database, by one process.
 
-    Three times each, of which the medians are compared: a drain of two or three seconds may differ
-    from the next one by a tenth.
+    Several times each, of which the medians are compared: a drain of two or three seconds may
+    differ from the next one by a tenth.
     """
     scale = settings.scale
     without = _drained(bench, settings)
@@ -50,7 +49,7 @@ def kept(bench: Bench, settings: Settings) -> Figures:
 
 def _drained(bench: Bench, settings: Settings) -> float:
     rates: list[float] = []
-    for _ in range(_DRAINS):
+    for _ in range(settings.scale.history_drains):
         bench.renew_ledger()
         bench.bulk(Work(settings.scale.drain))
         rates.append(bench.drain(1, settings.scale.drain, settings.scale.cap).rate)

@@ -153,6 +153,21 @@ def test_of_a_lane_whose_next_is_ready_the_one_behind_it_is_not_taken_too(conn: 
     assert last["seq"] > got["seq"] > held["seq"]
 
 
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_while_a_lane_is_handed_over_nobody_else_claims_in_it(
+    conn: Connection, connect: Connect, ends: str
+) -> None:
+    loads(conn, "a", "a", "a")
+    other = connect(autocommit=False)
+    [held] = claims(conn)
+    [got] = hand_in(other, held, max_dispatches=5)
+    assert claims(conn) == claims(conn, thread_id="a") == []
+    getattr(other, ends)()
+    assert claims(conn) == claims(conn, thread_id="a") == []
+    [left] = hand_in(conn, got if ends == "commit" else held, max_dispatches=5)
+    assert left["seq"] == held["seq"] + (2 if ends == "commit" else 1)
+
+
 @pytest.mark.parametrize("room", [1, 10])
 def test_a_head_in_another_queue_is_woken_for_those_who_serve_it(
     conn: Connection, room: int

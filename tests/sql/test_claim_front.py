@@ -188,6 +188,31 @@ def test_what_a_claim_without_threads_gives_back_by_a_rollback_is_not_left_behin
     assert claimed(worn)["dispatch_id"] == made[0]
 
 
+def test_a_new_session_reads_what_is_dead_twice_and_then_no_more(
+    worn: Connection, connect: Connect
+) -> None:
+    for _ in range(5):
+        enqueued(worn)
+    fresh = connect()
+    reads = [read_by(fresh, max_dispatches=1) for _ in range(5)]
+    assert [len(got) for got, _ in reads] == [1] * 5
+    assert all(entries > DEAD / 2 for _, entries in reads[:2])
+    assert all(entries < 200 for _, entries in reads[2:])
+
+
+def test_what_the_first_claim_of_a_session_stepped_over_is_not_left_behind(
+    worn: Connection, connect: Connect
+) -> None:
+    """It sees that there is much to be remembered, and has not seen what another was claiming."""
+    made = [enqueued(worn)["dispatch_id"] for _ in range(6)]
+    other, fresh = connect(autocommit=False), connect()
+    claims(other, max_dispatches=2)
+    assert claimed(fresh)["dispatch_id"] == made[2]
+    assert remembered(fresh) is not None
+    other.rollback()
+    assert [claimed(fresh)["dispatch_id"] for _ in range(3)] == [made[0], made[1], made[3]]
+
+
 def test_other_queues_have_a_front_of_their_own(worn: Connection) -> None:
     enqueued(worn)
     claimed(worn)

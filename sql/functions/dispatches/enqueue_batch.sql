@@ -41,12 +41,12 @@ declare
     now constant timestamptz := clock();
     -- this transaction, if it has written already: its own rows may stand before these
     mine constant xid := pg_current_xact_id_if_assigned()::xid;
-    random constant text := new_id()::text;
-    head constant text := left(random, 24);
+    seed constant text := new_id()::text;
+    head constant text := left(seed, 24);
     -- of the twelve digits that follow, with a 1 before them
     tail constant bigint :=
         x'1000000000000'::bigint
-        + ('x' || right(random, 12))::bit(47)::bigint;
+        + ('x' || right(seed, 12))::bit(47)::bigint;
     stored record;
 begin
     perform check_dispatches(enqueue_batch.dispatches);

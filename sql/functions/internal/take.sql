@@ -4,8 +4,8 @@
 -- that it stands there still.
 --
 -- The tokens of one call share the head of a random UUID and count up from its tail:
--- for anybody but their consumer as hard to guess as any other. A random one each would
--- be a twentieth of what a claim costs where the server opens /dev/urandom for it
+-- for anybody but their consumer as hard to guess as any other. A random one each was a
+-- tenth of what the server does for a dispatch where it opens /dev/urandom for that
 -- (without OpenSSL, measured on PostgreSQL 18).
 --
 -- Locks: none that are not held.   Time: the database clock.
@@ -28,12 +28,12 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
-    random constant text := gen_random_uuid()::text;
-    head constant text := left(random, 24);
+    seed constant text := gen_random_uuid()::text;
+    head constant text := left(seed, 24);
     -- of the twelve digits that follow, with a 1 before them
     tail constant bigint :=
         x'1000000000000'::bigint
-        + ('x' || right(random, 12))::bit(47)::bigint;
+        + ('x' || right(seed, 12))::bit(47)::bigint;
 begin
     return query
     update dispatch d
