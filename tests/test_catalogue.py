@@ -52,10 +52,12 @@ LAWS = {
          where p.pronamespace = 'pgmailbox'::regnamespace
            and obj_description(p.oid, 'pg_proc') is null
     """,
+    # A body that was parsed when it was created (prosqlbody) looks nothing up.
     "every function pins its search_path to the schema and pg_temp": """
         select p.proname || ' ' || coalesce(p.proconfig::text, 'nothing') as offender
           from pg_proc p
          where p.pronamespace = 'pgmailbox'::regnamespace
+           and p.prosqlbody is null
            and not coalesce('search_path=pgmailbox, pg_temp' = any (p.proconfig), false)
     """,
     # A seq scan that is off costs a fortune on paper before PostgreSQL 18, and a statement that

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _CLIENTS: Final = (1, 8)
 _PGBENCH_GRACE_SECONDS: Final = 60
 
-_ENQUEUE: Final = sql.SQL("select pgmailbox.enqueue(kind => 'job', payload => {payload})").format(
-    payload=sql.Literal('{"n": 1, "text": "' + "x" * 80 + '"}')
-)
+_ENQUEUE: Final = sql.SQL(
+    "select (pgmailbox.enqueue(kind => 'job', payload => {payload})).dispatch_id"
+).format(payload=sql.Literal('{"n": 1, "text": "' + "x" * 80 + '"}'))
 
 _FILLED: Final = """
 select key, value
@@ -34,7 +34,10 @@ select key, value
 
 
 def floor(bench: Bench, settings: Settings) -> Figures:
-    """Insert into a table with the same columns, constraints and indexes; then call `enqueue`."""
+    """Insert into a table with the same columns, constraints and indexes; then call `enqueue`.
+
+    Both answer with the id of what they have put there.
+    """
     if settings.pgbench is None:
         return {}
     with bench.place.connect() as connection:
@@ -69,7 +72,7 @@ def _bare_insert(connection: psycopg.Connection[Any]) -> str:
     connection.execute("create sequence floor_seq")
     values = _made_up(connection.info.server_version)
     return (
-        sql.SQL("insert into floor ({columns}) values ({values})")
+        sql.SQL("insert into floor ({columns}) values ({values}) returning dispatch_id")
         .format(
             columns=sql.SQL(", ").join(map(sql.Identifier, filled)),
             values=sql.SQL(", ").join(

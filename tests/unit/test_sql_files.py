@@ -38,7 +38,8 @@ def test_a_function_file_makes_the_function_of_its_name_and_comments_on_it(file:
     assert "CommentStmt" in kinds
     text = file.text.decode()
     assert re.search(rf"^create or replace function {file.name}\s*\(", text, re.MULTILINE)
-    assert "set search_path from current" in text
+    # a body that begins with "return" was parsed when it was created, and looks nothing up
+    assert "set search_path from current" in text or re.search(r"^return ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("file", named([*TREE.functions, TEST_CLOCK]))
