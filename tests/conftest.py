@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 # A crash of the machine is not what we test; a crash of the server survives this.
 SERVER_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
+# Where each test's database is made and dropped: ext4 looks long for an inode that was not in use a
+# moment ago, which took 0.28 of the 0.3 s of a test.
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - as tempfile does, with mkdtemp
+_MEMORY_BYTES: Final = 8 << 30
+
 _WORKER: Final = os.environ.get("PYTEST_XDIST_WORKER", "main")
 _TEMPLATE: Final = f"pgmailbox_template_{_WORKER}"
 _NUMBERS: Final = itertools.count(1)
@@ -36,6 +43,21 @@ _NUMBERS: Final = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg-major", type=int, help="major version of the server to test on")
+
+
+def pytest_configure() -> None:
+    """Keep temporary files in memory where there is room, unless TMPDIR says where."""
+    if "TMPDIR" not in os.environ and _is_roomy(_MEMORY):
+        os.environ["TMPDIR"] = str(_MEMORY)
+        tempfile.tempdir = None
+
+
+def _is_roomy(folder: Path) -> bool:
+    """Tell whether servers, and the binaries that are copied for them, may live there."""
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return False
+    of = os.statvfs(folder)
+    return of.f_bavail * of.f_frsize >= _MEMORY_BYTES and not of.f_flag & os.ST_NOEXEC
 
 
 def pytest_report_header(config: pytest.Config) -> str:
