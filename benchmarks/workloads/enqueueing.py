@@ -40,7 +40,8 @@ def apart(connections: int) -> Measure:
     row = f"enqueue one by one, {connections} connections, none combined, "
 
     def measure(bench: Bench, settings: Settings) -> Figures:
-        work = Work(_singles(settings, connections))
+        # for some seconds: these are held against each other within a tenth
+        work = Work(4 * _singles(settings, connections))
 
         def rate(*, listening: bool) -> Figure:
             seconds = bench.enqueue(work, connections, listening=listening, apart=True)
