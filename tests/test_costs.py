@@ -38,6 +38,9 @@ IN_LANES: Final[Costs] = {
     "claim": (470, 25),
     "ack_many": (1080, 41),
 }
+CONDITIONS: Final = 9000
+"""Bytes of the conditions on `dispatch`, which each statement that writes there parses anew."""
+
 HANDED_OVER: Final = (1230, 60)
 """Of `ack_and_claim`, where the lane of each that is acked has a next one."""
 
@@ -105,6 +108,18 @@ def test_a_dispatch_costs_no_more_log_and_buffers_than_it_did(
         if spent[call][0] > bound[0] or spent[call][1] > bound[1]
     }
     assert over == {}, "log bytes and buffers a dispatch: spent, allowed"
+
+
+def test_the_conditions_on_a_dispatch_are_terse(conn: Connection) -> None:
+    (stored,) = rows(
+        conn,
+        """
+        select sum(length(conbin::text)) as bytes
+          from pg_constraint
+         where contype = 'c' and conrelid = 'pgmailbox.dispatch'::regclass
+        """,
+    )
+    assert 0 < stored["bytes"] <= CONDITIONS
 
 
 def test_the_next_of_a_lane_costs_no_more_than_it_did(conn: Connection) -> None:

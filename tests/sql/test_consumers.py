@@ -57,6 +57,22 @@ def test_a_sleeping_consumer_is_rung_for_what_it_serves(
     assert rung(sleeper, conn) == []
 
 
+def test_an_enqueue_that_wakes_nobody_does_not_call_for_it(
+    conn: Connection, sleeper: Connection
+) -> None:
+    """Producers of one queue do not pay for the sleepers of another."""
+    assert one(sleeper, "select waiting from pgmailbox.consumer")["waiting"]
+    conn.execute("set track_functions = 'all'")
+    called: list[set[str]] = []
+    # in this order: what has been called may be counted for a while after its transaction
+    for queue in ("elsewhere", "default"):
+        with conn.transaction():
+            enqueued(conn, queue=queue)
+            found = rows(conn, "select funcname from pg_stat_xact_user_functions where calls > 0")
+            called.append({row["funcname"] for row in found})
+    assert called == [{"enqueue", "clock"}, {"enqueue", "clock", "ring"}]
+
+
 def test_a_consumer_that_has_work_is_not_rung_for(conn: Connection, sleeper: Connection) -> None:
     enqueued(conn)
     claimed(conn, consumer_id="s")

@@ -133,7 +133,7 @@ def test_new_ids_are_of_version_7_and_ascend_with_time(conn: Connection) -> None
 
 
 def test_every_random_bit_of_a_new_id_is_used(conn: Connection) -> None:
-    """64 of them: one that stands still stood still by chance once in 2^63."""
+    """Of 64: one that stands still does so by chance once in 2^63."""
     made = rows(conn, "select pgmailbox.new_id() as id from generate_series(1, 64)")
     varied = {
         bit
@@ -143,6 +143,17 @@ def test_every_random_bit_of_a_new_id_is_used(conn: Connection) -> None:
     }
     fixed = {62, 63, 76, 77, 78, 79}
     assert varied == set(range(80)) - fixed
+
+
+def test_ids_and_random_have_nothing_to_do_with_each_other(conn: Connection) -> None:
+    made, drawn = set(), set()
+    for _ in range(2):
+        conn.execute("select setseed(0.5)")
+        made.add(call_one(conn, "new_id")["new_id"].int & (1 << 62) - 1)
+        drawn.add(one(conn, "select random() as drawn")["drawn"])
+    assert (len(made), len(drawn)) == (2, 1)
+    conn.execute("select setseed(0.5)")
+    assert one(conn, "select random() as drawn")["drawn"] in drawn
 
 
 def test_a_dispatch_is_called_by_its_columns(conn: Connection) -> None:

@@ -144,8 +144,11 @@ begin
            from dispatch_history h
           where h.dispatch_id = enqueue.dispatch_id;
     end if;
+    -- not even called unless somebody sleeps who serves this queue
     perform ring(array[enqueue.queue])
-      where exists (select from consumer c where c.waiting);
+      where exists (
+                select from consumer c
+                 where c.waiting and enqueue.queue = any (c.queues));
     return stored;
 end
 $$;
