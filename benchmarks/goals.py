@@ -41,7 +41,7 @@ def _to(peer: str, beginning: str, ending: str = "") -> Callable[[Results], floa
 
     def measured(results: Results) -> float | None:
         row = results.row(beginning, ending)
-        return _ratio(results.median(row, PGMAILBOX), results.median(row, peer))
+        return results.ratio(row, PGMAILBOX, row, peer)
 
     return measured
 
@@ -51,18 +51,16 @@ def _to_best(beginning: str, ending: str = "") -> Callable[[Results], float | No
 
     def measured(results: Results) -> float | None:
         row = results.row(beginning, ending)
-        peers = [results.median(row, peer) for peer in results.contenders if peer != PGMAILBOX]
-        best = max((value for value in peers if value is not None), default=None)
-        return _ratio(results.median(row, PGMAILBOX), best)
+        peers = [peer for peer in results.contenders if peer != PGMAILBOX]
+        best = max(peers, key=lambda peer: results.median(row, peer) or 0.0, default=PGMAILBOX)
+        return results.ratio(row, PGMAILBOX, row, best)
 
     return measured
 
 
 def _between(row: str, other: str) -> Callable[[Results], float | None]:
     """Ours in one row by ours in another."""
-    return lambda results: _ratio(
-        results.median(results.row(row), PGMAILBOX), results.median(results.row(other), PGMAILBOX)
-    )
+    return lambda results: results.ratio(results.row(row), PGMAILBOX, results.row(other), PGMAILBOX)
 
 
 def _lanes(handlers: str) -> Callable[[Results], float | None]:
@@ -70,13 +68,9 @@ def _lanes(handlers: str) -> Callable[[Results], float | None]:
 
     def measured(results: Results) -> float | None:
         row = next((row for row in results.rows if f"bulk-loaded, {handlers}" in row), None)
-        return _ratio(results.median(row, PGMAILBOX), results.median(row, "graphile-worker"))
+        return results.ratio(row, PGMAILBOX, row, "graphile-worker")
 
     return measured
-
-
-def _ratio(ours: float | None, theirs: float | None) -> float | None:
-    return ours / theirs if ours is not None and theirs else None
 
 
 def _broken(results: Results) -> float | None:

@@ -33,7 +33,7 @@ def rendered(results: Results) -> str:
     return "\n".join(
         (
             f"{results.about}\n\n    {results.command}\n",
-            "Medians (least to most).\n",
+            "Medians (least to most); ratios are the medians of those of each round.\n",
             *_table(head, _rows(results)),
             "",
             *_table(("goal", "", "measured", ""), judged(results)),
@@ -84,8 +84,8 @@ def _to_best(results: Results, row: str) -> str:
 
 
 def _to(results: Results, row: str, peer: str) -> str:
-    ours, theirs = results.median(row, PGMAILBOX), results.median(row, peer)
-    return f"{ours / theirs:.2f}" if ours is not None and theirs and " / " not in row else ""
+    ratio = results.ratio(row, PGMAILBOX, row, peer)
+    return f"{ratio:.2f}" if ratio is not None and " / " not in row else ""
 
 
 def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:

@@ -54,6 +54,24 @@ class Results:
         values = self.values(row, contender)
         return statistics.median(values) if values else None
 
+    def quotients(
+        self, row: str | None, contender: str, other_row: str | None, other: str
+    ) -> list[float]:
+        """Return the figures of the one by those of the other, round by round.
+
+        Where one has fewer of them (`--repeat-long`), they are of the last rounds.
+        """
+        ours, theirs = self.values(row, contender), self.values(other_row, other)
+        pairs = [*zip(reversed(ours), reversed(theirs), strict=False)]
+        return [one / another for one, another in reversed(pairs) if another]
+
+    def ratio(
+        self, row: str | None, contender: str, other_row: str | None, other: str
+    ) -> float | None:
+        """Return the median of the quotients: what slows a whole round down is in none of them."""
+        quotients = self.quotients(row, contender, other_row, other)
+        return statistics.median(quotients) if quotients else None
+
     def verdicts(self, row: str, contender: str) -> list[str]:
         """Return the verdicts of its runs, each once."""
         figures = self.rows[row].get(contender, ())
@@ -66,20 +84,15 @@ class Results:
         return ranked[len(ranked) // 2] if ranked else None
 
     def compare_deep_queue(self) -> None:
-        """Add the row of the ratio of the deep queue to the plain drain, round by round.
-
-        Of a run with fewer rounds of the long workloads, the last rounds have them.
-        """
+        """Add the row of the ratio of the deep queue to the plain drain, round by round."""
         deep, plain = self.row("first ", "queued (jobs/s)"), self.row("drain, 1 process")
         if deep is None or plain is None:
             return
         row = deep.replace(" (jobs/s)", " / drain, 1 process")
         self.rows.pop(row, None)
         for contender in self.contenders:
-            firsts, seconds = self.values(deep, contender), self.values(plain, contender)
-            pairs = zip(reversed(firsts), reversed(seconds), strict=False)
-            for first, second in reversed([*pairs]):
-                self.add(contender, {row: Figure(first / second)})
+            for quotient in self.quotients(deep, contender, plain, contender):
+                self.add(contender, {row: Figure(quotient)})
 
     # --- kept ---
 

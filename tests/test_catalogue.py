@@ -69,6 +69,14 @@ LAWS = {
            and 'enable_seqscan=off' = any (p.proconfig)
            and not 'jit=off' = any (p.proconfig)
     """,
+    # It would write each page of a slot once more, for no query's sake.
+    "the history is not vacuumed for what was inserted": """
+        select c.relname as offender
+          from pg_partition_tree('pgmailbox.dispatch_history') t
+          join pg_class c on c.oid = t.relid
+         where t.isleaf
+           and not coalesce('autovacuum_vacuum_insert_threshold=-1' = any (c.reloptions), false)
+    """,
     "no function is executable by public": """
         select p.proname as offender
           from pg_proc p

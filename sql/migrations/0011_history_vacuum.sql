@@ -1,0 +1,18 @@
+-- 0011_history_vacuum: no vacuum for the sake of what was inserted into the history.
+--
+-- Autovacuum would read a slot again whenever it has grown by a fifth, and write each
+-- page once more to mark it as visible to all. No query of ours needs that: a slot is
+-- truncated when its time is up. What purge_terminal deletes row by row is vacuumed as
+-- in any table, and so is what grows too old to stay unfrozen.
+--
+-- Locks: the slots of the history, share update exclusive.   Time: none.
+
+do $$
+begin
+    for slot in 0 .. 5 loop
+        execute format(
+            'alter table dispatch_history_%s'
+            ' set (autovacuum_vacuum_insert_threshold = -1)', slot);
+    end loop;
+end
+$$;
