@@ -1,9 +1,9 @@
 -- 0011_history_vacuum: no vacuum for the sake of what was inserted into the history.
 --
--- Autovacuum would read a slot again whenever it has grown by a fifth, and write each
--- page once more to mark it as visible to all. No query of ours needs that: a slot is
--- truncated when its time is up. What purge_terminal deletes row by row is vacuumed as
--- in any table, and so is what grows too old to stay unfrozen.
+-- Whenever a slot had grown by a fifth, autovacuum would read what is new in it and
+-- write each page of that once more, to mark it as visible to all. No query of ours
+-- needs that: a slot is truncated when its time is up. What purge_terminal deletes row
+-- by row is vacuumed as in any table, and so is what grows too old to stay unfrozen.
 --
 -- Locks: the slots of the history, share update exclusive.   Time: none.
 
