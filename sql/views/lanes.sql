@@ -5,20 +5,35 @@ select t.thread_id, head.dispatch_id as head, active.dispatch_id as active,
        coalesce(l.policy, 'skip') as policy, l.paused_at, l.halted_at, l.halted_by
   from (
       select d.thread_id, count(*) filter (where d.status = 'queued') as depth,
-             min(d.available_at) filter (where d.status = 'queued') as waiting_since
+             min(d.available_at) filter (where d.status = 'queued') as waiting_since,
+             (select e.dispatch_epoch
+                from thread_epoch e
+               where e.thread_id = d.thread_id) as epoch
         from dispatch d
        where d.thread_id is not null
        group by d.thread_id
   ) t
   left join lateral (
       select h.dispatch_id
-        from dispatch h
-       where h.thread_id = t.thread_id
-         and h.phase in ('ready', 'blocked')
-         and h.dispatch_epoch >= coalesce((
-                 select e.dispatch_epoch
-                   from thread_epoch e
-                  where e.thread_id = t.thread_id), 0)
+        from (
+            (select d.dispatch_id, d.priority, d.seq
+               from dispatch d
+              where d.thread_id = t.thread_id
+                and d.phase in ('ready', 'blocked')
+                and d.dispatch_epoch >= coalesce(t.epoch, 0)
+              order by d.priority, d.seq
+              limit 1)
+            union all
+            -- what has come due becomes ready with the next claim
+            (select d.dispatch_id, d.priority, d.seq
+               from dispatch d
+              where d.thread_id = t.thread_id
+                and d.phase = 'scheduled'
+                and d.available_at <= clock()
+                and d.dispatch_epoch >= coalesce(t.epoch, 0)
+              order by d.priority, d.seq
+              limit 1)
+        ) h
        order by h.priority, h.seq
        limit 1
   ) head on true

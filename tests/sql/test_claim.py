@@ -154,6 +154,15 @@ def test_what_is_not_due_is_not_claimed_until_it_is(conn: Connection) -> None:
     assert ids(claims(conn)) == [later["dispatch_id"]]
 
 
+def test_across_lanes_the_one_that_has_been_due_for_longest_goes_first(conn: Connection) -> None:
+    """Whatever the order in which they were enqueued, or of their ids."""
+    for minutes in (3, 1, 2):
+        enqueued(conn, thread_id=f"after {minutes}", delay=timedelta(minutes=minutes))
+    set_clock(conn, "1 hour")
+    found = [claimed(conn)["thread_id"] for _ in range(3)]
+    assert found == ["after 1", "after 2", "after 3"]
+
+
 def test_more_than_comes_due_in_one_go_is_still_claimed_in_order(conn: Connection) -> None:
     """One claim makes a thousand ready; a head beyond that is found where it is."""
     late = enqueued(conn, thread_id="t", priority=0, delay=timedelta(seconds=60))

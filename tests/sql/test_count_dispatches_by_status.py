@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
@@ -8,6 +9,8 @@ from tests.calls import call, call_one, claimed, claims, enqueued, fence, fences
 
 if TYPE_CHECKING:
     import psycopg
+
+    from tests.sessions import Connect
 
     Connection = psycopg.Connection[Any]
 
@@ -39,6 +42,23 @@ def test_every_status_is_counted_exactly_while_they_are_few(conn: Connection) ->
         "superseded": (0, False),
         "dead_letter": (1, False),
     }
+
+
+def test_both_live_statuses_are_counted_at_one_moment(conn: Connection, connect: Connect) -> None:
+    """Else what is acked in between would be missing among the queued."""
+    call(conn, "enqueue_many", dispatches=Jsonb([{}] * 500))
+    held = claims(conn, max_dispatches=500)
+    worker = connect()
+    acking = threading.Thread(
+        target=lambda: [call_one(worker, "ack", **fence(dispatch)) for dispatch in held]
+    )
+    acking.start()
+    found: list[dict[str, tuple[int, bool]]] = []
+    while acking.is_alive():
+        found.append(counted(conn))
+    acking.join()
+    assert {status["queued"] for status in found} == {(0, False)}
+    assert len({status["claimed"] for status in found}) > 1
 
 
 def test_beyond_ten_thousand_the_terminal_ones_are_estimates_and_say_so(

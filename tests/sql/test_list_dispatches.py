@@ -69,6 +69,14 @@ def test_only_the_statuses_asked_for(
     assert ids(paged(conn, "list_dispatches", 3, statuses=statuses)) == wanted
 
 
+def test_a_status_that_is_named_twice_counts_once(
+    conn: Connection, stock: dict[str, list[dict[str, Any]]]
+) -> None:
+    asked = [status for status in STATUSES for _ in range(2)]
+    every = sorted(d["dispatch_id"] for of in stock.values() for d in of)
+    assert ids(paged(conn, "list_dispatches", 3, statuses=asked)) == every
+
+
 def test_the_terminal_ones(conn: Connection, stock: dict[str, list[dict[str, Any]]]) -> None:
     wanted = sorted(d["dispatch_id"] for s in STATUSES[2:] for d in stock[s])
     assert ids(paged(conn, "list_terminal_dispatches", 3)) == wanted

@@ -48,6 +48,19 @@ def test_in_a_strict_lane_one_that_waits_holds_up_the_ones_behind_it(
         call_one(conn, "ack", **fence(held))
 
 
+def test_the_view_shows_as_head_what_has_come_due(conn: Connection) -> None:
+    def head() -> object:
+        return one(conn, "select head from pgmailbox.lanes")["head"]
+
+    first = enqueued(conn, thread_id="t", delay=MINUTE)
+    assert head() is None
+    second = enqueued(conn, thread_id="t")
+    assert head() == second["dispatch_id"]
+    set_clock(conn, "1 min")
+    assert head() == first["dispatch_id"]
+    assert claimed(conn)["dispatch_id"] == first["dispatch_id"]
+
+
 @STRICT
 def test_a_more_urgent_one_does_not_wait_behind_it(conn: Connection, policy: str) -> None:
     set_policy(conn, policy)

@@ -53,7 +53,13 @@ begin
 
     with element as materialized (
         select e.*, coalesce(e.priority, 128) as urgency,
-               greatest(e.available_at, now + e.delay, now) as due,
+               greatest(
+                   e.available_at,
+                   -- one that is refused below may be too long to be added
+                   now + case when e.delay <= interval '1000 years'
+                               and e.delay >= interval '0' then e.delay end,
+                   now
+               ) as due,
                coalesce(
                    e.dispatch_id, (head || substr(to_hex(tail + e.ord), 2))::uuid
                ) as id,
@@ -77,7 +83,8 @@ begin
                         or length(e.dedupe_key) between 1 and 512
                            and octet_length(e.dedupe_key) + octet_length(
                                    coalesce(e.thread_id, e.queue, 'default')) <= 2600)
-                   and (e.available_at is null or e.available_at < 'infinity')
+                   and (e.available_at is null
+                        or e.available_at < '10000-01-01 00:00+00')
                    and (e.delay is null
                         or e.available_at is null
                            and e.delay between interval '0' and interval '1000 years'),

@@ -16,17 +16,19 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
+    stale uuid[];
     fresh record;
 begin
     perform check_arrays(
         'release_many', release_many.dispatch_ids, release_many.claim_tokens);
     perform check_duration('delay', release_many.delay, true);
+    -- by itself: in the query below it would be called for each of them
+    stale := supersede_stale(release_many.dispatch_ids, release_many.claim_tokens);
     select array_agg(i.dispatch_id) as ids, array_agg(i.claim_token) as tokens
       into fresh
       from unnest(release_many.dispatch_ids, release_many.claim_tokens)
            i (dispatch_id, claim_token)
-     where i.dispatch_id <> all (
-               supersede_stale(release_many.dispatch_ids, release_many.claim_tokens));
+     where i.dispatch_id <> all (stale);
     return query
     select settled(
         'release_many', release_many.dispatch_ids, release_many.claim_tokens,

@@ -25,15 +25,21 @@ declare
     is_large constant boolean := (
         select count(*)
           from (select from dispatch_history limit exactly + 1) h) > exactly;
-    claimed bigint;
     plan json;
 begin
-    -- two numbers from two indexes, where a count by status would read the table
-    select count(*) into claimed from dispatch d where d.lease_until is not null;
+    -- two numbers from two indexes, where a count by status would read the table; in
+    -- one statement, so that both are of the same moment
     return query
-    select 'queued', count(*) - claimed, false from dispatch
-    union all
-    select 'claimed', claimed, false;
+    select c.status, c.dispatches, false
+      from (
+          select (select count(*) from dispatch) as live,
+                 (select count(*) from dispatch d where d.lease_until is not null)
+                     as claimed
+           offset 0
+      ) n
+     cross join lateral (
+         values ('queued', n.live - n.claimed), ('claimed', n.claimed)
+     ) c (status, dispatches);
 
     foreach status in array '{acked,cancelled,superseded,dead_letter}'::text[] loop
         if status = 'acked' then

@@ -27,7 +27,9 @@ declare
         list_dispatches.statuses,
         '{queued,claimed,acked,cancelled,superseded,dead_letter}');
     rare constant text[] := array(
-        select s from unnest(wanted) s where s not in ('queued', 'claimed', 'acked'));
+        select distinct s
+          from unnest(wanted) s
+         where s not in ('queued', 'claimed', 'acked'));
     last dispatch;
     last_priority smallint := -1;
     last_seq bigint := 0;

@@ -33,10 +33,14 @@ begin
          order by d.available_at, d.seq
          limit promote_due.max_dispatches
            for update skip locked
+    ), placed as materialized (
+        -- who has been due for longest stands first
+        select d.dispatch_id, nextval('event_id_seq') as place from due d
     ), ready as (
         update dispatch d
-           set phase = 'ready', place = nextval('event_id_seq')
-         where d.dispatch_id = any (array(select due.dispatch_id from due))
+           set phase = 'ready', place = p.place
+          from placed p
+         where d.dispatch_id = p.dispatch_id
         returning d.queue
     )
     select count(*)::int as rows,

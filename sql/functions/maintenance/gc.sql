@@ -30,11 +30,12 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    cutoff constant timestamptz := clock() - gc.older_than;
+    cutoff timestamptz;
     past bigint[];
 begin
     perform check_age(gc.older_than);
     perform check_count('max_rows', gc.max_rows);
+    cutoff := clock() - gc.older_than;
     perform turn_history_ring(gc.older_than / 4);
 
     past := array(

@@ -24,7 +24,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-    cutoff constant timestamptz := clock() - purge_terminal.older_than;
+    cutoff timestamptz;
     ring record;
     purged bigint := 0;
     deleted bigint;
@@ -33,6 +33,7 @@ begin
     if purge_terminal.max_dispatches is not null then
         perform check_count('max_dispatches', purge_terminal.max_dispatches);
     end if;
+    cutoff := clock() - purge_terminal.older_than;
 
     -- what was opened after the cutoff holds nothing that is past its time
     for ring in
