@@ -90,10 +90,14 @@ class Mailbox(Conversations):
     # --- opening and closing --------------------------------------------------------------
 
     def configure(self, *, dsn: str | None = None, config: MailboxConfig | None = None) -> None:
-        """Replace DSN or configuration before the mailbox is used; `LifecycleBusy` after."""
+        """Replace DSN or configuration before the mailbox is used; `LifecycleBusy` after.
+
+        A new DSN goes for LISTEN as well: the old ``listen_dsn`` led to the old database.
+        """
         if self._pool is not None:
             raise LifecycleBusy("the mailbox is in use; it can be configured before that only")
-        self._given = self._given if dsn is None else dsn
+        if dsn is not None:
+            self._given, self._listen_dsn = dsn, None
         if config is not None:
             self._configured = config
             self.config = named(config)
@@ -411,9 +415,11 @@ class Mailbox(Conversations):
         """Register the function for a kind of dispatch; sync functions run in threads.
 
         Its return value (JSON) becomes the dispatch's ``run_response``. A handler that runs longer
-        than ``timeout`` is cancelled and nacked; ``concurrency`` bounds how many of this kind run
-        at a time in this process; ``max_attempts`` and ``retry_delay`` override the dispatch's and
-        the mailbox's. Raises `InvalidArgument` for a kind that has a handler already.
+        than ``timeout`` is cancelled and nacked, whatever it does then; ``concurrency`` bounds how
+        many of this kind run at a time in this process; ``retry_delay`` replaces the mailbox's.
+        ``max_attempts`` gives a failure up earlier than the dispatch would; later it cannot, since
+        the dispatch's own number stands in the database. Raises `InvalidArgument` for a kind that
+        has a handler already.
         """
 
         def register(function: F) -> F:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import psycopg
 from psycopg_pool import PoolClosed
 
-from pgmailbox.config import MailboxConfig, as_timedelta
+from pgmailbox.config import MailboxConfig, as_timedelta, named
 from pgmailbox.errors import Unavailable
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema
@@ -44,7 +44,7 @@ class SyncMailbox(SyncConversations):
     def __init__(
         self, dsn_or_pool: str | ConnectionPool[Any], *, config: MailboxConfig | None = None
     ) -> None:
-        self.config = config or MailboxConfig()
+        self.config = named(config or MailboxConfig())
         self._functions = Functions(self.config.schema)
         self._given = dsn_or_pool
         self._pool: ConnectionPool[Any] | None = None

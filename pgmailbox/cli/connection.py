@@ -66,6 +66,7 @@ class Database:
         parameters = connection_parameters(self.dsn, MailboxConfig(schema=schema))
         if "connect_timeout" not in given:
             parameters["connect_timeout"] = _CONNECT_TIMEOUT
+        parameters["prepare_threshold"] = None  # a transaction pooler would not know what was
         with psycopg.connect(self.dsn, **parameters) as connection:
             connection.add_notice_handler(_pass_on)
             yield connection

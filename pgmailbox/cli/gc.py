@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from pgmailbox.cli.connection import with_database
 from pgmailbox.cli.output import as_json, counted, show_json
+from pgmailbox.config import as_timedelta
 from pgmailbox.models import GcReport
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from pgmailbox.cli.connection import Database, Session
 
 _DAY = 86400.0
@@ -39,7 +41,7 @@ def gc_command(database: Database, *, older_than: float, json_wanted: bool) -> N
         pgmailbox gc --older-than 3600
     """
     with database.session() as session:
-        report = _collect(session, timedelta(seconds=older_than))
+        report = _collect(session, as_timedelta("--older-than", older_than))
     if json_wanted:
         show_json(report)
     else:

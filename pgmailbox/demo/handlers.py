@@ -46,7 +46,9 @@ class _LedgerConnection:
     async def get(self) -> AsyncConnection[Any]:
         async with self._opening:
             if self._connection is None or self._connection.closed:
-                self._connection = await AsyncConnection.connect(_dsn, autocommit=True)
+                self._connection = await AsyncConnection.connect(
+                    _dsn, autocommit=True, prepare_threshold=None
+                )
             return self._connection
 
 

@@ -66,7 +66,8 @@ def own_schema(dsn: str, say: Callable[[str], None], *, keep: bool) -> Generator
 
 
 def _connected(dsn: str) -> Connection[Any]:
-    return psycopg.connect(dsn, **connection_parameters(dsn, MailboxConfig()))
+    parameters = connection_parameters(dsn, MailboxConfig())
+    return psycopg.connect(dsn, **parameters, prepare_threshold=None)  # for poolers' sake
 
 
 def _furnished(

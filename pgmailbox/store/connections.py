@@ -32,6 +32,8 @@ _PARAMETERS: Final[Mapping[str, str]] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+# Whatever the DSN and the environment say: JSON goes and comes as UTF-8.
+_NEEDED: Final[dict[str, Any]] = {"autocommit": True, "client_encoding": "utf8"}
 _MAX_NAME: Final = 63
 _AT_HAND: Final = 2
 """Connections that are kept: leases must not be lost because a new one takes too long, or because
@@ -48,7 +50,7 @@ def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:
         **_PARAMETERS,
         "application_name": f"pgmailbox:{named(config).consumer_id}"[:_MAX_NAME],
     }
-    return {"autocommit": True} | {k: v for k, v in wanted.items() if k not in given}
+    return _NEEDED | {k: v for k, v in wanted.items() if k not in given}
 
 
 def new_pool(dsn: str, config: MailboxConfig) -> AsyncConnectionPool[AsyncConnection[Any]]:

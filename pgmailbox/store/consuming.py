@@ -139,12 +139,17 @@ class ConsumerFunctions(Schema):
         )
 
     def renew_leases(
-        self, ids: Sequence[UUID], tokens: Sequence[UUID], lease: timedelta
+        self, ids: Sequence[UUID], tokens: Sequence[UUID], lease: timedelta, *, exactly: bool
     ) -> Call[dict[UUID, bool]]:
         """Call `renew_leases`, for the ids still held and whether each was interrupted."""
         return self.call(
             "renew_leases",
-            {"dispatch_ids": list(ids), "claim_tokens": list(tokens), "lease": lease},
+            {
+                "dispatch_ids": list(ids),
+                "claim_tokens": list(tokens),
+                "lease": lease,
+                "exactly": exactly,
+            },
             dict,
             ("dispatch_id", "interrupted"),
         )

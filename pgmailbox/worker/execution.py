@@ -80,6 +80,8 @@ class Execution:
             why = self._hold.let_go
             if why is not None and why.is_final:
                 verdict = verdict_of(why)  # too late: the result is discarded
+            elif self._timed_out and not isinstance(verdict, Settled):
+                verdict = self._overdue()  # so is this one
         if self._hold.may_be_acked and not isinstance(verdict, Settled):
             return await self._unless_acked(verdict)
         return verdict
@@ -89,9 +91,8 @@ class Execution:
         try:
             async with scope:
                 return await self._call()
-        except TimeoutError:
+        finally:
             self._timed_out = scope.expired()
-            raise
 
     async def _call(self) -> Verdict:
         dispatch = HeldDispatch.of(self._hold)
@@ -143,21 +144,27 @@ class Execution:
 
     def _judge(self, error: BaseException) -> Verdict:
         why = self._hold.let_go
-        said = None if why is not None and why.is_final else self._said_of_run(error)
+        is_late = self._timed_out or (why is not None and why.is_final)
+        said = None if is_late else self._said_of_run(error)
         if said is not None:
             return said
         return self._failure(error) if why is None else verdict_of(why)
 
+    def _overdue(self) -> Verdict:
+        return self._failed(f"timed out after {self._handler.timeout}", None)
+
     def _failure(self, error: BaseException) -> Verdict:
         match error:
-            case Snooze():
-                return Release(error.delay)
             case DeadLetter():
                 return Dead(error.reason)
             case Retry():
                 return self._failed(error.reason, error.delay)
-            case TimeoutError() if self._timed_out:
-                return self._failed(f"timed out after {self._handler.timeout}", None)
+            case _ if self._timed_out:
+                if not isinstance(error, TimeoutError | ClaimLost):  # what its clean-up made of it
+                    self._log_failure(error)
+                return self._overdue()
+            case Snooze():
+                return Release(error.delay)
             case _:
                 if not isinstance(error, ClaimLost):  # the settler says so, unless it was another's
                     self._log_failure(error)

@@ -166,6 +166,8 @@ class Hold:
     """When it came here, by the same clock."""
     desk: Desk
     suspensions: int = 0
+    has_been_suspended: bool = False
+    """Whether its lease may be longer than the ordinary one, and is to be shortened again."""
     let_go: LetGo | None = None
     task: asyncio.Task[Verdict] | None = None
     """Its handler, while that runs."""
@@ -246,6 +248,7 @@ class Hold:
     async def suspend(self) -> None:
         """Take the longer lease, now and at every renewal until `resume`."""
         self.suspensions += 1
+        self.has_been_suspended = True
         try:
             await self.desk.keeper.renew([self])
         except BaseException:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from pgmailbox.backoff import first_line, is_from_database
@@ -60,6 +61,7 @@ class Keeper(Renews):
         shortest = min(lease.total_seconds() for lease in self._leases.values())
         self._interval = min(config.seconds("lease_renewal_interval"), shortest / 3)
         self._bell = Bell()
+        self._turn = asyncio.Lock()
 
     def deadline(self, since: float, *, suspended: bool = False) -> float:
         """Return when a lease taken at ``since`` (monotonic) has to be given up."""
@@ -82,18 +84,20 @@ class Keeper(Renews):
 
     async def renew(self, holds: Iterable[Hold]) -> None:
         """Renew these now. Raises psycopg's error when the database cannot be reached."""
-        ours = [hold for hold in holds if _is_ours(hold)]
-        for suspended in self._leases:
-            mine = [hold for hold in ours if hold.suspended is suspended]
-            if mine:
-                await self._renew(mine, suspended=suspended)
+        async with self._turn:  # a short lease must not overtake a long one
+            alike: defaultdict[tuple[bool, bool], list[Hold]] = defaultdict(list)
+            for hold in filter(_is_ours, holds):
+                alike[hold.suspended, hold.has_been_suspended].append(hold)
+            for (suspended, exactly), some in alike.items():
+                await self._renew(some, suspended=suspended, exactly=exactly)
 
-    async def _renew(self, holds: list[Hold], *, suspended: bool) -> None:
+    async def _renew(self, holds: list[Hold], *, suspended: bool, exactly: bool) -> None:
         since = time.monotonic()
         call = self._functions.renew_leases(
             [hold.dispatch_id for hold in holds],
             [hold.claim_token for hold in holds],
             self._leases[suspended],
+            exactly=exactly,
         )
         # one connection gone silent must not cost the leases: there is time for a second try
         held = await self._store.run(call, patience=max(self._interval, _PATIENCE))

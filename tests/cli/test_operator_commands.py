@@ -200,6 +200,8 @@ def test_gc_takes_what_is_past(cli: Cli, conn: Connection) -> None:
     kept = {"purged_dispatches": 0, "purged_events": 0, "more": False}
     assert cli("gc", "--json").document == kept
     assert "1 dispatch" in cli("gc", "--older-than", 0).out
+    for never in ("inf", "nan", "1e15"):
+        assert "--older-than" in cli("gc", "--older-than", never, code=2).err
     cli("dispatch", "show", dispatch_id, code=1)
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
 from pgmailbox import DeadLetter, Dispatch, InvalidArgument, Retry, Snooze
@@ -128,11 +129,23 @@ async def test_what_an_async_handler_returns_becomes_the_run_response(mailbox: M
 async def test_a_result_is_stored_whatever_the_encoding_of_the_connection_is(
     new_mailbox: NewMailbox, mailbox: Mailbox, dsn: str
 ) -> None:
-    worker = new_mailbox(make_conninfo(dsn, client_encoding="latin1"))
-    worker.handler("default")(lambda dispatch: {"✓": "\\😀"})
-    async with running(worker):
-        done = await until_status(mailbox, await mailbox.enqueue({}), "acked")
+    latin1 = make_conninfo(dsn, client_encoding="latin1")
+    async with AsyncConnectionPool(latin1, min_size=1, max_size=8, open=False) as pool:
+        worker = new_mailbox(pool)
+        worker.handler("default")(lambda dispatch: {"✓": "\\😀"})
+        async with running(worker):
+            done = await until_status(mailbox, await mailbox.enqueue({}), "acked")
     assert done.run_response == {"✓": "\\😀"}
+
+
+async def test_what_is_enqueued_is_what_the_handler_gets_whatever_encoding_the_dsn_asks_for(
+    new_mailbox: NewMailbox, dsn: str
+) -> None:
+    worker = new_mailbox(make_conninfo(dsn, client_encoding="latin1"))
+    worker.handler("default")(lambda dispatch: dispatch.payload)
+    async with running(worker):
+        done = await until_status(worker, await worker.enqueue({"✓": "é"}), "acked")
+    assert (done.payload, done.run_response) == ({"✓": "é"}, {"✓": "é"})
 
 
 async def test_what_a_sync_handler_returns_becomes_the_run_response(mailbox: Mailbox) -> None:
@@ -429,6 +442,41 @@ async def test_a_handler_that_outlasts_its_timeout_is_cancelled_and_dead_lettere
     assert cancelled.is_set()
     assert (done.attempt_count, done.termination) == (2, "timeout")
     assert "timed out after" in (done.last_error or "")
+
+
+@pytest.mark.parametrize("clean_up", ["returns", "raises", "snoozes"])
+async def test_a_handler_that_goes_on_after_its_timeout_has_timed_out_all_the_same(
+    mailbox: Mailbox, clean_up: str
+) -> None:
+    @mailbox.handler("default", timeout=0.1)
+    async def hang(dispatch: HeldDispatch) -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if clean_up == "raises":
+                raise ValueError("while it tidied up") from None
+            if clean_up == "snoozes":
+                raise Snooze(1) from None
+        return "late"
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, max_attempts=1)
+        done = await until_status(mailbox, sent, "dead_letter")
+    assert (done.termination, done.run_response) == ("timeout", None)
+    assert "timed out after" in (done.last_error or "")
+
+
+async def test_after_its_timeout_a_handler_may_say_how_it_has_failed(mailbox: Mailbox) -> None:
+    @mailbox.handler("default", timeout=0.1)
+    async def hang(dispatch: HeldDispatch) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise DeadLetter("hopeless") from None
+
+    async with running(mailbox):
+        done = await until_status(mailbox, await mailbox.enqueue({}), "dead_letter")
+    assert (done.last_error, done.attempt_count) == ("hopeless", 1)
 
 
 async def test_a_timeout_with_attempts_left_is_retried_and_leaves_no_trace_in_the_result(

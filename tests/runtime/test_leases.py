@@ -114,6 +114,7 @@ async def test_a_suspended_dispatch_keeps_the_longer_lease_until_it_goes_on(
         assert one(conn, left)["s"] > 3590
         go_on.set()
         await wait_until_async(gone_on.is_set)
+        await wait_until_async(lambda: one(conn, left)["s"] < 0.5)
         let_go.set()
         await until_status(mailbox, sent, "acked")
 

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgmailbox import MailboxConfig, SyncMailbox
+from pgmailbox.cli.connection import Database
 from tests.runtime.houses import running, until, until_drained, until_status
 from tests.runtime.proxy import proxied
 from tests.sessions import one, rows, wait_until_async
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pgmailbox import Mailbox
     from pgmailbox.embedded import EmbeddedPostgres
     from tests.runtime.houses import NewMailbox
+
+    Connection = psycopg.Connection[Any]
 
 
 async def prepared(mailbox: Mailbox) -> int:
@@ -73,6 +76,26 @@ async def test_with_a_second_dsn_it_listens_past_the_pooler(
                 query = "select count(*) as n from pgmailbox.consumer where waiting"
                 await wait_until_async(lambda: one(conn, query)["n"])
                 await until_status(mailbox, await mailbox.enqueue({}), "acked")
+
+
+async def test_a_mailbox_that_is_given_another_dsn_listens_there(
+    new_mailbox: NewMailbox, dsn: str, conn: Connection
+) -> None:
+    """As by `pgmailbox --dsn`: the listen_dsn of the module leads to another database."""
+    away = "postgresql://127.0.0.1:1/db"
+    mailbox = new_mailbox(away, listen_dsn=away, poll_interval=600)
+    mailbox.configure(dsn=dsn)
+    async with running(mailbox):
+        query = "select count(*) as n from pgmailbox.consumer where waiting"
+        await wait_until_async(lambda: one(conn, query)["n"])
+
+
+def test_a_command_prepares_nothing(dsn: str) -> None:
+    with Database(dsn, None).session() as session:
+        for _ in range(20):
+            session.run(session.functions.count_dispatches_by_status())
+        found = session.connection.execute("select count(*) from pg_prepared_statements")
+        assert found.fetchone() == (0,)
 
 
 async def test_on_a_direct_connection_statements_are_prepared(new_mailbox: NewMailbox) -> None:

@@ -49,6 +49,17 @@ def test_one_lease_is_prolonged_to_at_least_this_long_from_now(conn: Connection)
     assert loaded(conn, held)["lease_until"] == renewed["lease_until"]
 
 
+def test_a_worker_may_shorten_a_lease_that_need_not_be_long_any_more(conn: Connection) -> None:
+    enqueued(conn)
+    held = claimed(conn, lease=HOUR)
+    minute = timedelta(minutes=1)
+    assert extended(conn, "renew_leases", held, lease=minute) == {held["dispatch_id"]}
+    assert loaded(conn, held)["lease_until"] == held["lease_until"]
+    call(conn, "renew_leases", **fences(held), lease=minute, exactly=True)
+    shortened = loaded(conn, held)
+    assert shortened["lease_until"] - shortened["updated_at"] == minute
+
+
 @pytest.mark.parametrize("lost", ["wrong token", "no token", "reclaimed", "acked", "unknown"])
 def test_it_answers_no_when_the_claim_is_lost(conn: Connection, lost: str) -> None:
     enqueued(conn)

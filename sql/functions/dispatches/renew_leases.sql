@@ -5,11 +5,15 @@
 -- of the thread would overlap with it. The worker cancels the handler and lets go of
 -- the lane (supersede_claimed) when it has ended.
 --
+-- A lease is not shortened, for a handler may have prolonged it by itself; but exactly
+-- this long it becomes where that is asked for, when a long one is not needed any more.
+--
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function renew_leases(
     dispatch_ids uuid[],
     claim_tokens uuid[],
     lease interval,
+    exactly boolean default false,
     out dispatch_id uuid,
     out interrupted boolean
 )
@@ -45,7 +49,9 @@ begin
            for no key update skip locked
     )
     update dispatch d
-       set lease_until = greatest(d.lease_until, now + renew_leases.lease),
+       set lease_until = greatest(
+               case when renew_leases.exactly is not true then d.lease_until end,
+               now + renew_leases.lease),
            updated_at = now
      where d.dispatch_id = any (array(select mine.dispatch_id from mine));
 
@@ -71,7 +77,7 @@ begin
 end
 $$;
 
-comment on function renew_leases(uuid[], uuid[], interval) is
+comment on function renew_leases(uuid[], uuid[], interval, boolean) is
     'Prolong leases as extend_leases does, but keep and tell those that an interrupt '
     'has made stale: the worker cancels their handlers and supersedes them when these '
     'have ended.';
