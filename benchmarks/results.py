@@ -44,10 +44,11 @@ class Results:
 
     def values(self, row: str | None, contender: str) -> list[float]:
         """Return every figure that the contender has in the row."""
-        if row is None or row not in self.rows:
-            return []
-        figures = self.rows[row].get(contender, ())
+        figures = self._figures(row, contender)
         return [figure.value for figure in figures if figure.value is not None]
+
+    def _figures(self, row: str | None, contender: str) -> list[Figure]:
+        return self.rows[row].get(contender, []) if row is not None and row in self.rows else []
 
     def median(self, row: str | None, contender: str) -> float | None:
         """Return the median of them."""
@@ -61,9 +62,13 @@ class Results:
 
         Where one has fewer of them (`--repeat-long`), they are of the last rounds.
         """
-        ours, theirs = self.values(row, contender), self.values(other_row, other)
+        ours, theirs = self._figures(row, contender), self._figures(other_row, other)
         pairs = [*zip(reversed(ours), reversed(theirs), strict=False)]
-        return [one / another for one, another in reversed(pairs) if another]
+        return [
+            one.value / another.value
+            for one, another in reversed(pairs)
+            if one.value is not None and another.value
+        ]
 
     def ratio(
         self, row: str | None, contender: str, other_row: str | None, other: str

@@ -27,7 +27,7 @@ class Scale:
     snapshot_warm_up: float
     """Seconds of steady work before the snapshot is taken."""
     snapshot: int
-    """Seconds for which it is held; the first and the last sixth are compared."""
+    """Seconds for which it is held; the first and the last sixth (at least one) are compared."""
     history: int
     history_drains: int
     """How many before it is there, and how many after."""
@@ -48,23 +48,23 @@ QUICK: Final = Scale(
     bulk=10_000,
     drain=10_000,
     large=300,
-    cap=1.2,
+    cap=1.0,
     pickups=10,
     lanes=150,
     per_lane=10,
     per_lane_singly=2,
     hot=300,
     deep=20_000,
-    deep_cap=1.5,
+    deep_cap=1.0,
     snapshot_warm_up=0.5,
-    snapshot=6,
+    snapshot=4,
     history=50_000,
     history_drains=1,
     cost=1_000,
     cost_singly=100,
-    fleet=3,
-    idle_settling=2,
-    idle=2,
+    fleet=2,
+    idle_settling=1,
+    idle=1,
     pgbench=1,
 )
 FULL: Final = Scale(

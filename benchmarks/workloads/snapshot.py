@@ -43,7 +43,7 @@ def held(bench: Bench, settings: Settings) -> Figures:
 
 
 def _compared(rates: list[float], seconds: int) -> Figures:
-    part = seconds // 6
+    part = max(1, seconds // 6)
     first, last = sum(rates[:part]) / part, sum(rates[-part:]) / part
     row = f"a snapshot held for {seconds} s"
     return {
