@@ -52,7 +52,7 @@ def _to_best(beginning: str, ending: str = "") -> Callable[[Results], float | No
     def measured(results: Results) -> float | None:
         row = results.row(beginning, ending)
         peers = [peer for peer in results.contenders if peer != PGMAILBOX]
-        best = max(peers, key=lambda peer: results.median(row, peer) or 0.0, default=PGMAILBOX)
+        best = max(peers, key=lambda peer: results.median(row, peer) or 0.0, default="")
         return results.ratio(row, PGMAILBOX, row, best)
 
     return measured

@@ -415,8 +415,9 @@ class Mailbox(Conversations):
         """Register the function for a kind of dispatch; sync functions run in threads.
 
         Its return value (JSON) becomes the dispatch's ``run_response``. A handler that runs longer
-        than ``timeout`` is cancelled and nacked, whatever it does then; ``concurrency`` bounds how
-        many of this kind run at a time in this process; ``retry_delay`` replaces the mailbox's.
+        than ``timeout`` is cancelled and nacked, whatever it does then but to raise `DeadLetter` or
+        `Retry`; ``concurrency`` bounds how many of this kind run at a time in this process;
+        ``retry_delay`` replaces the mailbox's.
         ``max_attempts`` gives a failure up earlier than the dispatch would; later it cannot, since
         the dispatch's own number stands in the database. Raises `InvalidArgument` for a kind that
         has a handler already.

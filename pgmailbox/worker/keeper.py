@@ -93,6 +93,10 @@ class Keeper(Renews):
 
     async def _renew(self, holds: list[Hold], *, suspended: bool, exactly: bool) -> None:
         since = time.monotonic()
+        deadline = self.deadline(since, suspended=suspended)
+        if exactly:  # the lease may be that short from now on, though we get no answer
+            for hold in holds:
+                hold.deadline = min(hold.deadline, deadline)
         call = self._functions.renew_leases(
             [hold.dispatch_id for hold in holds],
             [hold.claim_token for hold in holds],
@@ -111,7 +115,7 @@ class Keeper(Renews):
                 elif _is_ours(hold):
                     self._let_go(hold, LetGo.LOST, "renewal refused")
                 continue
-            hold.deadline = self.deadline(since, suspended=suspended)
+            hold.deadline = deadline
             if interrupted and hold.let_go is None:
                 self._let_go(hold, LetGo.INTERRUPTED, "thread interrupted")
 

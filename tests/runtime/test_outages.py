@@ -326,9 +326,14 @@ async def test_connections_that_have_gone_silent_are_given_up_and_work_goes_on(
         assert any(entry["event"] == "connection.given_up" for entry in logs)
 
 
+@pytest.mark.parametrize("was_suspended", [False, True])
 async def test_a_silent_network_costs_handlers_their_leases_in_time_and_is_survived(
-    new_mailbox: NewMailbox, own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+    new_mailbox: NewMailbox,
+    own_server: EmbeddedPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    was_suspended: bool,
 ) -> None:
+    """Also where the lease was a long one, and nobody knows whether it has become short again."""
     monkeypatch.setattr("pgmailbox.assembly.PATIENCE", 1.0)
     monkeypatch.setattr("pgmailbox.listener._HEARTBEAT", 0.5)
     monkeypatch.setattr("pgmailbox.worker.keeper._PATIENCE", 1.0)
@@ -339,6 +344,9 @@ async def test_a_silent_network_costs_handlers_their_leases_in_time_and_is_survi
 
         @mailbox.handler("default")
         async def work(dispatch: HeldDispatch) -> None:
+            if was_suspended and dispatch.attempt == 1:
+                async with dispatch.suspend():
+                    pass
             story.append(f"begin {dispatch.attempt}")
             if dispatch.attempt == 1:
                 try:
