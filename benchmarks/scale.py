@@ -40,7 +40,7 @@ class Scale:
     idle: float
     """Seconds over which the queries of an idle fleet are counted."""
     pgbench: int
-    """Seconds of each pgbench run."""
+    """Seconds of each pgbench run, of which there are two a figure."""
 
 
 QUICK: Final = Scale(
@@ -89,6 +89,6 @@ FULL: Final = Scale(
     fleet=10,
     idle_settling=8,
     idle=12,
-    pgbench=4,
+    pgbench=3,
 )
 HUGE_HISTORY: Final = 10_000_000

@@ -89,8 +89,9 @@ class MailboxConfig:
             duration = as_timedelta(name, getattr(self, name), positive=positive)
             object.__setattr__(self, name, duration)
         for name, least in _COUNTS.items():
-            if getattr(self, name) < least:
-                raise InvalidArgument(f"{name} must be at least {least}, not {getattr(self, name)}")
+            _check_count(name, getattr(self, name), least)
+        if not _is_text(self.consumer_id) or len(self.consumer_id) > _LONGEST:
+            raise InvalidArgument(f"consumer_id must be a text of at most {_LONGEST} characters")
 
     def seconds(self, name: str) -> float:
         """Return one of the durations in seconds."""
@@ -115,10 +116,7 @@ class LifecycleConfig:
     def __post_init__(self) -> None:
         for name in ("startup_delay", "recovery_retry_delay"):
             object.__setattr__(self, name, as_timedelta(name, getattr(self, name)))
-        if self.recovery_attempts < 1:
-            raise InvalidArgument(
-                f"recovery_attempts must be at least 1, not {self.recovery_attempts}"
-            )
+        _check_count("recovery_attempts", self.recovery_attempts, 1)
 
     def seconds(self, name: str) -> float:
         """Return one of the durations in seconds."""
@@ -127,10 +125,22 @@ class LifecycleConfig:
 
 def as_queues(value: Sequence[str]) -> tuple[str, ...]:
     """Return names of queues as a tuple without doubles; at least one, none empty."""
-    queues = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
-    if not queues or not all(queues):
+    try:
+        queues = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+    except TypeError as error:
+        raise InvalidArgument(f"queues must be names of queues, not {value!r}") from error
+    if not queues or not all(_is_text(queue) and queue for queue in queues):
         raise InvalidArgument("queues must name at least one queue, none of them empty")
     return queues
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise InvalidArgument(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 _DURATIONS: Final = (
@@ -146,4 +156,5 @@ _DURATIONS: Final = (
     "drain_timeout",
 )
 _MAY_BE_ZERO: Final = frozenset({"gc_ttl", "retry_delay", "max_retry_delay", "drain_timeout"})
+_LONGEST: Final = 512
 _COUNTS: Final = {"concurrency": 1, "prefetch": 0, "pool_size": 1, "max_attempts": 1}

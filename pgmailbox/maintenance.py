@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.models import Abandoned
-    from pgmailbox.store import Functions, Store
+    from pgmailbox.store import Functions, Runs
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Maintenance:
 
     def __init__(
         self,
-        store: Store,
+        store: Runs,
         functions: Functions,
         config: MailboxConfig,
         *,

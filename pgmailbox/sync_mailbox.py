@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import psycopg
 from psycopg_pool import PoolClosed
 
-from pgmailbox.config import MailboxConfig, as_timedelta, named
+from pgmailbox.config import MailboxConfig, named
 from pgmailbox.errors import Unavailable
+from pgmailbox.maintenance import Maintenance
+from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema
-from pgmailbox.store import Enqueued, EnqueueRequest, Functions, SyncStore, run_all_sync
+from pgmailbox.store import (
+    BlockingStore,
+    Enqueued,
+    EnqueueRequest,
+    Functions,
+    SyncStore,
+    run_all_sync,
+    without_loop,
+)
 from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
 from pgmailbox.sync_conversations import SyncConversations
 
@@ -28,7 +38,16 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
     from pgmailbox.config import Duration
-    from pgmailbox.models import Dispatch, Event, GcReport, Interrupt, Reason, StatusCount
+    from pgmailbox.models import (
+        Dispatch,
+        Event,
+        GcReport,
+        Interrupt,
+        Reason,
+        StatusCount,
+        SweepReport,
+    )
+    from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
 
 T = TypeVar("T")
@@ -241,6 +260,22 @@ class SyncMailbox(SyncConversations):
         """Set what a thread's lane does when its head has to wait or has failed."""
         self._run(self._functions.set_lane_policy(thread_id, policy))
 
+    # --- repair and clean-up ----------------------------------------------------------------
+
+    def recover(self) -> RecoveryReport:
+        """Put right what a crash, a deploy or an operator left behind; see `Mailbox.recover`."""
+        return without_loop(Recovery(self._store(), self._functions).run())
+
+    def sweep(self) -> SweepReport:
+        """Run one pass of the recurring repair."""
+        return without_loop(self._maintenance().sweep())
+
     def gc(self) -> GcReport:
-        """Run one bounded pass of the clean-up; again while its report says that more is due."""
-        return self._run(self._functions.gc(as_timedelta("gc_ttl", self.config.gc_ttl)))
+        """Run one pass of the recurring clean-up."""
+        return without_loop(self._maintenance().gc())
+
+    def _maintenance(self) -> Maintenance:
+        return Maintenance(self._store(), self._functions, self.config)
+
+    def _store(self) -> BlockingStore:
+        return BlockingStore(SyncStore(self._opened()))

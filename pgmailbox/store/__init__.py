@@ -10,22 +10,33 @@ from pgmailbox.store.batches import Enqueued
 from pgmailbox.store.calls import Call
 from pgmailbox.store.combining import Combiner
 from pgmailbox.store.documents import to_jsonb
-from pgmailbox.store.executors import PATIENCE, Session, Store, SyncStore
+from pgmailbox.store.executors import (
+    PATIENCE,
+    BlockingStore,
+    Runs,
+    Session,
+    Store,
+    SyncStore,
+    without_loop,
+)
 from pgmailbox.store.functions import Functions
 from pgmailbox.store.pipelines import run_all, run_all_sync
 from pgmailbox.store.requests import EnqueueRequest
 
 __all__ = [
     "PATIENCE",
+    "BlockingStore",
     "Call",
     "Combiner",
     "EnqueueRequest",
     "Enqueued",
     "Functions",
+    "Runs",
     "Session",
     "Store",
     "SyncStore",
     "run_all",
     "run_all_sync",
     "to_jsonb",
+    "without_loop",
 ]

@@ -11,14 +11,14 @@ import os
 import socket
 import sys
 from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pgmailbox import metrics
 from pgmailbox.errors import translated
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Coroutine, Generator
     from contextlib import AbstractAsyncContextManager
 
     from psycopg import AsyncConnection, Connection
@@ -179,6 +179,35 @@ class SyncStore:
         ):
             cursor.execute(call.query, call.parameters)
             return call.read(cursor.fetchall())
+
+
+class Runs(Protocol):
+    """Runs calls, each as a transaction of its own: a `Store`, or a `BlockingStore`."""
+
+    async def run(self, call: Call[T], *, patience: float | None = None) -> T:
+        """Run one call; ``patience`` is for this call alone. Raises as `Store.run`."""
+        ...
+
+
+class BlockingStore:
+    """A `SyncStore` for what is written for an event loop: it blocks, and nothing ever waits."""
+
+    def __init__(self, store: SyncStore) -> None:
+        self._store = store
+
+    async def run(self, call: Call[T], *, patience: float | None = None) -> T:  # noqa: ARG002
+        """Run one call as a transaction of its own, however long it takes."""
+        return self._store.run(call)
+
+
+def without_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run to its end what calls nothing but a `BlockingStore`."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+    raise AssertionError("it waits for an event loop")
 
 
 class _Watch:

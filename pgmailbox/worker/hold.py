@@ -9,7 +9,7 @@ it was, and on whether the handler has really ended.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, overload
 from uuid import UUID
@@ -47,7 +47,6 @@ _CLAIMED_COLUMNS: Final = frozenset(Claimed._fields)
 _COLUMNS: Final = frozenset(DISPATCH_COLUMNS)
 
 
-@dataclass(frozen=True, slots=True)
 class HeldDispatch(Dispatch):
     """The dispatch that a handler receives.
 
@@ -55,7 +54,9 @@ class HeldDispatch(Dispatch):
     look at two or three of them.
     """
 
-    hold: Hold = field(repr=False, compare=False)
+    __slots__ = ("hold",)  # none of its fields: `dataclasses.asdict` is about the columns
+
+    hold: Hold
 
     @classmethod
     def of(cls, hold: Hold) -> HeldDispatch:

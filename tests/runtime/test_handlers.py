@@ -7,7 +7,7 @@ import copy
 import sys
 import threading
 import time
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -104,6 +104,8 @@ async def test_what_a_handler_receives_is_a_value(mailbox: Mailbox) -> None:
     assert isinstance(received, Dispatch)
     assert f"dispatch_id={sent.dispatch_id!r}, thread_id='t', run_id=None" in repr(received)
     assert "hold" not in repr(received)
+    assert asdict(received)["payload"] == received.payload
+    assert set(asdict(received)) == {field.name for field in fields(Dispatch)}
     assert received == copy.copy(received)
     assert received.payload is received.payload, "read once"
     with pytest.raises(FrozenInstanceError):

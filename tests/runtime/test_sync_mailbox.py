@@ -16,11 +16,13 @@ from pgmailbox import (
     AlreadyExists,
     DuplicateKey,
     InvalidArgument,
+    MailboxConfig,
     SchemaMismatch,
     SyncMailbox,
     Unavailable,
 )
-from tests.sessions import one, rows
+from tests.calls import call, call_one
+from tests.sessions import one, rows, set_clock
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -74,6 +76,21 @@ def test_what_an_operator_does_by_hand_works(mailbox: SyncMailbox) -> None:
     assert counts["queued"] == 1
     assert mailbox.work_left()
     assert mailbox.gc().purged_dispatches == 0
+
+
+def test_recovery_sweep_and_clean_up_need_no_event_loop(
+    mailbox: SyncMailbox, dsn: str, conn: Connection
+) -> None:
+    run = call_one(conn, "create_run", thread_id="prepared")
+    report = mailbox.recover()
+    assert (report.reconstructed, report.woken_threads, report.orphaned) == (1, 0, 0)
+    set_clock(conn, "-1 h")  # long ago, as far as leases are concerned
+    held = call_one(conn, "claim_dispatch", dispatch_id=run["dispatch_id"], consumer_id="c")
+    assert mailbox.sweep().reclaimed == 1
+    call(conn, "cancel", dispatch_id=held["dispatch_id"])
+    with SyncMailbox(dsn, config=MailboxConfig(gc_ttl=0)) as forgetful:
+        swept = forgetful.gc()
+    assert (swept.purged_dispatches, swept.more) == (1, False)
 
 
 def test_enqueue_many_keeps_order_and_is_all_or_nothing(

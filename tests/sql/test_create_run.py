@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.calls import call, call_one, enqueued, refused
 from tests.sessions import one
@@ -58,3 +59,37 @@ def test_a_run_that_could_not_be_dispatched_is_refused(
 ) -> None:
     with refused("PM005"):
         call(conn, "create_run", **{"thread_id": "t", **wrong})
+
+
+def test_what_is_enqueued_for_a_prepared_run_is_the_dispatch_that_it_awaits(
+    conn: Connection,
+) -> None:
+    run = call_one(conn, "create_run", thread_id="t")
+    sent = enqueued(conn, thread_id="t", run_id=run["run_id"])
+    assert sent["dispatch_id"] == run["dispatch_id"]
+    recovered = call(conn, "reconstruct_dispatches")
+    assert [r["reconstructed"] for r in recovered] == [False]
+    call(conn, "cancel", dispatch_id=sent["dispatch_id"])
+    ended = one(conn, "select status, termination from pgmailbox.runs")
+    assert ended == {"status": "done", "termination": "cancelled"}
+
+
+def test_so_it_is_in_a_batch_and_the_second_for_the_same_run_has_an_id_of_its_own(
+    conn: Connection,
+) -> None:
+    run = call_one(conn, "create_run", thread_id="t")
+    wanted = {"thread_id": "t", "run_id": str(run["run_id"])}
+    first, second = call(conn, "enqueue_many", dispatches=Jsonb([wanted, wanted]))
+    assert first["dispatch_id"] == run["dispatch_id"] != second["dispatch_id"]
+    third = enqueued(conn, thread_id="t", run_id=run["run_id"])
+    assert third["dispatch_id"] not in {first["dispatch_id"], second["dispatch_id"]}
+
+
+def test_it_does_not_await_a_dispatch_of_another_thread_nor_one_that_was_there(
+    conn: Connection,
+) -> None:
+    run = call_one(conn, "create_run", thread_id="t")
+    assert enqueued(conn, thread_id="u", run_id=run["run_id"])["dispatch_id"] != run["dispatch_id"]
+    enqueued(conn, thread_id="t", dispatch_id=run["dispatch_id"])
+    call(conn, "cancel", dispatch_id=run["dispatch_id"])
+    assert enqueued(conn, thread_id="t", run_id=run["run_id"])["dispatch_id"] != run["dispatch_id"]

@@ -188,3 +188,21 @@ def test_what_is_scheduled_does_not_block_what_is_not(conn: Connection) -> None:
     later, now = many(conn, {"thread_id": "t", "delay": "1 h"}, {"thread_id": "t"})
     assert ids(claims(conn)) == [now["dispatch_id"]]
     assert later["available_at"] > now["available_at"]
+
+
+def test_a_key_that_only_a_stale_dispatch_has_does_not_change_the_order(
+    conn: Connection, connect: Connect
+) -> None:
+    call(conn, "interrupt", thread_id="t")
+    with connect() as late, late.transaction():  # an interrupt overtakes what it enqueues
+        stale = enqueued(late, thread_id="t", dedupe_key="d")
+        call(conn, "interrupt", thread_id="t")
+    sent = many(
+        conn,
+        {"thread_id": "t", "dedupe_key": "d"},
+        {"thread_id": "t"},
+        {"thread_id": "t", "dedupe_key": "e"},
+    )
+    assert drained(conn) == ids(sent)
+    [gone] = call(conn, "load_dispatch", dispatch_id=stale["dispatch_id"])
+    assert gone["status"] == "superseded"

@@ -105,3 +105,21 @@ def test_a_consumer_is_named_by_host_and_process_and_unlike_any_other() -> None:
 
 def test_every_field_that_needs_words_has_them() -> None:
     assert {field.name for field in fields(MailboxConfig)} >= {"schema", "queues", "concurrency"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"concurrency": "10"},
+        {"pool_size": None},
+        {"max_attempts": 2.5},
+        {"queues": 7},
+        {"queues": [None]},
+        {"consumer_id": "c" * 513},
+        {"consumer_id": None},
+    ],
+    ids=lambda arguments: str(arguments)[:30],
+)
+def test_what_is_of_another_type_is_refused_by_name(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(arguments))):
+        MailboxConfig(**arguments)

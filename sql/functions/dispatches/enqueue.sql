@@ -12,6 +12,9 @@
 -- thousand numbers are looked at: further back may lie any number of rows that other
 -- open transactions have put in, all of which would be read to be passed over.
 --
+-- For a prepared run it takes the id under which that run's dispatch is awaited, unless
+-- it is told another.
+--
 -- Locks: none but its own row and dedupe key.   Time: the database clock, at the call.
 create or replace function enqueue(
     thread_id text default null,
@@ -105,15 +108,16 @@ begin
     end;
 
     -- where nothing can be there already, without the preparations for that case
-    if enqueue.dispatch_id is null and enqueue.dedupe_key is null then
+    if coalesce(enqueue.dispatch_id, enqueue.run_id) is null
+       and enqueue.dedupe_key is null
+    then
         insert into dispatch (
-            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
-            priority, max_attempts, queue, kind, thread_id, phase, updated_at, payload)
+            dispatch_id, seq, place, dispatch_epoch, created_at, available_at, priority,
+            max_attempts, queue, kind, thread_id, phase, updated_at, payload)
         values (
             new_id(), number, case phase when 'ready' then number end,
-            coalesce(epoch, 0), now, due, enqueue.run_id, enqueue.priority,
-            enqueue.max_attempts, enqueue.queue, enqueue.kind, enqueue.thread_id, phase,
-            now, enqueue.payload)
+            coalesce(epoch, 0), now, due, enqueue.priority, enqueue.max_attempts,
+            enqueue.queue, enqueue.kind, enqueue.thread_id, phase, now, enqueue.payload)
         returning * into stored;
     end if;
     while stored.dispatch_id is null loop
@@ -122,7 +126,9 @@ begin
             priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
             updated_at, payload)
         values (
-            coalesce(enqueue.dispatch_id, new_id()), number,
+            coalesce(
+                enqueue.dispatch_id,
+                awaited_dispatch(enqueue.run_id, enqueue.thread_id), new_id()), number,
             case phase when 'ready' then number end, coalesce(epoch, 0), now, due,
             enqueue.run_id, enqueue.priority, enqueue.max_attempts, enqueue.queue,
             enqueue.kind, enqueue.thread_id, enqueue.dedupe_key, phase, now,
@@ -138,12 +144,12 @@ begin
         end if;
     end loop;
 
-    -- A look at the history only for an id that the caller brought: its unique keys
+    -- A look at the history only for an id that was not made here: its unique keys
     -- would have to contain the partition.
-    if enqueue.dispatch_id is not null then
+    if coalesce(enqueue.dispatch_id, enqueue.run_id) is not null then
         perform refuse_existing(h.dispatch_id)
            from dispatch_history h
-          where h.dispatch_id = enqueue.dispatch_id;
+          where h.dispatch_id = stored.dispatch_id;
     end if;
     -- not even called unless somebody sleeps who serves this queue
     perform ring(array[enqueue.queue])

@@ -6,7 +6,8 @@
 -- the first is ready, the others wait blocked behind it: they appear at the same
 -- instant, and the end of the first wakes the second. Elements that meet a unique key
 -- go through enqueue one by one, which raises or returns the live dispatch; where such
--- a one was to be the first of its thread, the next takes its place.
+-- a one was to be the first of its thread, the next takes its place. A key that only a
+-- stale dispatch has is free beforehand, so that its element keeps its place.
 --
 -- An id is the head of one UUIDv7 of this call, and then a number that counts up from
 -- its tail: as hard to meet as any other, and far cheaper than as many random ones.
@@ -50,6 +51,11 @@ declare
     stored record;
 begin
     perform check_dispatches(enqueue_batch.dispatches);
+    if exists (select from thread_epoch)
+       and jsonb_path_exists(enqueue_batch.dispatches, '$[*].dedupe_key')
+    then
+        perform supersede_stale_keys(enqueue_batch.dispatches);
+    end if;
 
     with element as materialized (
         select e.*, coalesce(e.priority, 128) as urgency,
@@ -61,7 +67,8 @@ begin
                    now
                ) as due,
                coalesce(
-                   e.dispatch_id, (head || substr(to_hex(tail + e.ord), 2))::uuid
+                   e.dispatch_id, awaited_dispatch(e.run_id, e.thread_id),
+                   (head || substr(to_hex(tail + e.ord), 2))::uuid
                ) as id,
                case
                    when e.thread_id is null then 0
@@ -71,7 +78,8 @@ begin
                          from thread_epoch t
                         where t.thread_id = e.thread_id), 0)
                end as epoch,
-               e.dispatch_id is not null or e.dedupe_key is not null as has_key,
+               e.dispatch_id is not null or e.dedupe_key is not null
+               or e.run_id is not null as has_key,
                coalesce(
                    length(coalesce(e.kind, 'default')) between 1 and 512
                    and length(coalesce(e.queue, 'default')) between 1 and 512
