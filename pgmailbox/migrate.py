@@ -29,6 +29,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from pgmailbox.errors import MigrationError, SchemaMismatch
 from pgmailbox.schema import DEFAULT_SCHEMA, check_schema_name
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
     Cursor = psycopg.Cursor[tuple[Any, ...]]
 
+RANKS: Final = ("observer", "producer", "consumer", "operator")
+"""What the four roles of a schema are called, behind its name."""
 _LANGUAGE_SQL: Final = re.compile(rb"\blanguage\s+sql\b", re.IGNORECASE)
 _SETTINGS: Final[Mapping[str, str]] = {
     # A database-wide timeout is meant for queries, not for waiting one's turn to migrate.
@@ -50,6 +53,16 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "client_min_messages": "warning",
     "check_function_bodies": "on",
 }
+
+
+_LOCK_TIMEOUT: Final = "2s"
+_PERSISTENCE: Final = 120.0
+"""Seconds for which a migration is tried that somebody's transaction is in the way of."""
+_IN_THE_WAY: Final = frozenset({"55P03", "40P01"})
+_HELD_UP: Final = (
+    "An open transaction holds a table that has to be changed: end it (pg_stat_activity shows the"
+    " longest), and migrate again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,8 @@ class Plan:
     """The newest migration that this code brings."""
     pending: tuple[Migration, ...]
     repeatables_changed: bool
-    """Whether functions, views and roles have to be applied again."""
+    """Whether functions, views and roles have to be applied again; so they have to when roles were
+    made that have no rights yet."""
     test_clock: bool
     """Whether the clock that tests can shift is wanted."""
 
@@ -80,6 +94,8 @@ class _State:
     checksums: Mapping[int, str]
     digest: str | None
     functions: frozenset[str]
+    has_bare_roles: bool
+    """Whether there are roles of the schema that may not even use it."""
 
 
 def plan(connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bool = False) -> Plan:
@@ -102,17 +118,42 @@ def migrate(
     All or nothing, in one transaction; within a transaction of the caller's it is part of that, and
     other migrators wait until the caller ends it. When everything is up to date nothing is written.
 
+    Where a table has to be locked that a transaction of the application holds, whoever enqueues
+    would queue behind the wait. So it lasts two seconds at most; then all is rolled back and tried
+    again, for two minutes (not within a transaction of the caller's, which waits as it says).
+
     Raises as `plan` does, and `MigrationError`, which names file and line, when a file fails or the
     schema holds a function that has no file.
     """
     check_schema_name(schema)
     tree = find_tree(test_clock=test_clock)
+    if connection.info.transaction_status is not TransactionStatus.IDLE:
+        return _migrate(connection, schema, tree)
+    again = Retrying(
+        retry=retry_if_exception(_was_in_the_way),
+        wait=wait_random(0, 1) + wait_exponential(multiplier=0.5, max=5),
+        stop=stop_after_delay(_PERSISTENCE),
+        reraise=True,
+    )
+    return again(_migrate, connection, schema, tree, lock_timeout=_LOCK_TIMEOUT)
+
+
+def _migrate(
+    connection: Connection, schema: str, tree: SqlTree, *, lock_timeout: str | None = None
+) -> Plan:
     with _exclusively(connection, schema) as cursor:
+        if lock_timeout is not None:
+            _set(cursor, "lock_timeout", lock_timeout)
         todo = _plan(cursor, schema, tree)
         if not todo.is_current:
             _apply(cursor, todo, tree)
         _refuse_strangers(cursor, schema, tree)
     return todo
+
+
+def _was_in_the_way(error: BaseException) -> bool:
+    """Tell whether a lock could not be had, in time or because of a deadlock."""
+    return getattr(error, "sqlstate", None) in _IN_THE_WAY
 
 
 # --- the transaction ------------------------------------------------------------------------
@@ -165,7 +206,7 @@ def _cursor(connection: Connection) -> Cursor:
 
 
 def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
-    state = _read_state(cursor, schema)
+    state = _read_state(cursor, schema, tree)
     _refuse_foreign_history(state, schema, tree)
     names = {file.name for file in tree.functions}
     return Plan(
@@ -173,35 +214,71 @@ def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
         current_version=max(state.checksums, default=0),
         target_version=tree.target_version,
         pending=tuple(m for m in tree.migrations if m.version not in state.checksums),
-        repeatables_changed=state.digest != tree.digest or not names <= state.functions,
+        repeatables_changed=state.digest != tree.digest
+        or not names <= state.functions
+        or state.has_bare_roles,
         test_clock=tree.test_clock,
     )
 
 
-def _read_state(cursor: Cursor, schema: str) -> _State:
-    if not _has_bookkeeping(cursor, schema):
-        return _State(checksums={}, digest=None, functions=frozenset())
-    migration, repeatable = (sql.Identifier(schema, t) for t in ("migration", "repeatable"))
-    checksums = cursor.execute(
-        sql.SQL("select version, checksum from {}").format(migration)
-    ).fetchall()
-    digest = cursor.execute(sql.SQL("select digest from {}").format(repeatable)).fetchone()
+def _read_state(cursor: Cursor, schema: str, tree: SqlTree) -> _State:
+    bookkeeping = _bookkeeping(cursor, schema)
+    if bookkeeping is None:
+        return _State(checksums={}, digest=None, functions=frozenset(), has_bare_roles=False)
+    read = _read_tables if bookkeeping else _read_view
+    checksums, digest = read(cursor, schema, tree)
     return _State(
-        checksums=dict(checksums),
-        digest=digest[0] if digest else None,
+        checksums=checksums,
+        digest=digest,
         functions=frozenset(name for name, _ in _functions(cursor, schema)),
+        has_bare_roles=_has_bare_roles(cursor, schema),
     )
 
 
-def _has_bookkeeping(cursor: Cursor, schema: str) -> bool:
+def _bookkeeping(cursor: Cursor, schema: str) -> bool | None:
+    """Tell whether the bookkeeping tables may be read; None where there are none."""
     found = cursor.execute(
         """
-        select 1
+        select has_table_privilege(c.oid, 'select')
           from pg_class c
           join pg_namespace n on n.oid = c.relnamespace
          where n.nspname = %s and c.relname = 'migration' and c.relkind = 'r'
         """,
         [schema],
+    ).fetchone()
+    return None if found is None else bool(found[0])
+
+
+def _read_tables(
+    cursor: Cursor, schema: str, _tree: SqlTree
+) -> tuple[Mapping[int, str], str | None]:
+    migration, repeatable = (sql.Identifier(schema, t) for t in ("migration", "repeatable"))
+    checksums = cursor.execute(
+        sql.SQL("select version, checksum from {}").format(migration)
+    ).fetchall()
+    digest = cursor.execute(sql.SQL("select digest from {}").format(repeatable)).fetchone()
+    return dict(checksums), digest[0] if digest else None
+
+
+def _read_view(cursor: Cursor, schema: str, tree: SqlTree) -> tuple[Mapping[int, str], str | None]:
+    """Read what every role may; the files behind a version are taken to be ours."""
+    view = sql.Identifier(schema, "schema_version")
+    (version, digest) = cursor.execute(
+        sql.SQL("select max(version), max(functions_digest) from {}").format(view)
+    ).fetchone() or (None, None)
+    ours = {m.version: m.checksum for m in tree.migrations}
+    return {n: ours.get(n, "") for n in range(1, (version or 0) + 1)}, digest
+
+
+def _has_bare_roles(cursor: Cursor, schema: str) -> bool:
+    """Tell whether roles of the schema were made by somebody else, and got no rights yet."""
+    found = cursor.execute(
+        """
+        select 1
+          from pg_roles r
+         where r.rolname = any (%s) and not has_schema_privilege(r.oid, %s::text, 'usage')
+        """,
+        [[f"{schema}_{rank}" for rank in RANKS], schema],
     )
     return found.fetchone() is not None
 
@@ -296,7 +373,7 @@ def _placed(error: psycopg.Error, file: SqlFile, statement: Statement) -> Migrat
     return MigrationError(
         f"sql/{file.path}:{line}: {diag.message_primary}",
         detail="\n".join(detail for detail in details if detail) or None,
-        hint=diag.message_hint,
+        hint=diag.message_hint or (_HELD_UP if error.sqlstate in _IN_THE_WAY else None),
         path=file.path,
         line=line,
         sqlstate=error.sqlstate,

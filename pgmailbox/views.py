@@ -77,6 +77,18 @@ class Views:
         rows = self._rows("select * from {threads} where thread_id = %s", thread_id)
         return rows[0] if rows else None
 
+    def open_runs(self, thread_id: str) -> list[Row]:
+        """Return the runs of a thread that run or wait, oldest first."""
+        return self._rows(
+            """
+            select run_id, kind, status, waiting_reason, dispatch_id, created_at, started_at
+              from {runs}
+             where thread_id = %s and status in ('running', 'waiting')
+             order by started_at, run_id
+            """,
+            thread_id,
+        )
+
     def latest_events(self, thread_id: str, limit: int) -> list[Row]:
         """Return the last events of a thread, oldest first."""
         rows = self._rows(
@@ -152,6 +164,7 @@ _VIEWS: Final = (
     "lanes",
     "threads",
     "events",
+    "runs",
     "consumers",
     "expired_leases",
     "dead_letters",

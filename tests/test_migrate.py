@@ -289,6 +289,29 @@ def test_a_database_that_is_ahead_is_refused(empty: Connection, tree: Path) -> N
             call(empty)
 
 
+def test_whoever_enqueues_does_not_queue_behind_a_migration_that_waits(
+    empty: Connection, empty_dsn: str, tree: Path
+) -> None:
+    migrate(empty)
+    version = find_tree().target_version + 1
+    newer = tree / "migrations" / f"{version:04}_newer.sql"
+    newer.write_text("lock table dispatch in access exclusive mode;")
+    with (
+        psycopg.connect(empty_dsn) as application,
+        psycopg.connect(empty_dsn, autocommit=True) as other,
+        psycopg.connect(empty_dsn, autocommit=True) as migrator,
+        ThreadPoolExecutor() as threads,
+    ):
+        application.execute("select pgmailbox.enqueue()")
+        done = threads.submit(migrate, migrator)
+        wait_blocked(empty, migrator.info.backend_pid)
+        other.execute("set statement_timeout = '30 s'")
+        other.execute("select pgmailbox.enqueue()")  # waits for the migrator, which gives up
+        assert not done.done()
+        application.commit()
+        assert [m.version for m in done.result(60).pending] == [version]
+
+
 def test_a_function_without_a_file_is_refused(empty: Connection, tree: Path) -> None:
     path = add_function(tree, "forgotten", "a integer")
     migrate(empty)

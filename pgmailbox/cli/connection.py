@@ -40,8 +40,10 @@ class Database:
 
     @property
     def named_dsn(self) -> str | None:
-        """The DSN of the option or of PGMAILBOX_DSN."""
-        return self.given_dsn if self.given_dsn is not None else os.environ.get("PGMAILBOX_DSN")
+        """The DSN of the option or of PGMAILBOX_DSN; None where that is empty, too."""
+        if self.given_dsn is not None:
+            return self.given_dsn
+        return os.environ.get("PGMAILBOX_DSN") or None
 
     @property
     def dsn(self) -> str:
@@ -64,7 +66,7 @@ class Database:
         schema = self.schema  # a bad name is refused before anybody is called
         given = parsed(self.dsn)
         parameters = connection_parameters(self.dsn, MailboxConfig(schema=schema))
-        if "connect_timeout" not in given:
+        if "connect_timeout" not in given and "PGCONNECT_TIMEOUT" not in os.environ:
             parameters["connect_timeout"] = _CONNECT_TIMEOUT
         parameters["prepare_threshold"] = None  # a transaction pooler would not know what was
         with psycopg.connect(self.dsn, **parameters) as connection:

@@ -47,6 +47,12 @@ def guarded(command: Callable[[], object]) -> int:
         return _INTERRUPTED
     except (click.ClickException, PgMailboxError, psycopg.Error) as error:
         return _tell(error)
+    except UnicodeError as error:  # what the shell passed on is no text
+        complain("an argument is not UTF-8", detail=str(error))
+        return USAGE
+    except OSError as error:  # the output cannot be written, say
+        complain(str(error))
+        return NO
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -104,7 +110,10 @@ def _is_away(error: psycopg.Error) -> bool:
 
 def _remedy(error: psycopg.Error) -> str | None:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return "An administrator grants this login one of the schema's roles; see roles.sql."
+        return (
+            "An administrator grants this login one of the schema's roles; to migrate wants the"
+            " schema's owner, or CREATE on the database."
+        )
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from pgmailbox.cli.connection import Database, Session
 
-_DAY = 86400.0
+_DAY: Final = 86400.0
+_MOST: Final = 10_000
+"""How many dispatches one pass deletes one by one, and how many events."""
 
 
 @click.command("gc")
@@ -50,12 +52,16 @@ def gc_command(database: Database, *, older_than: float, json_wanted: bool) -> N
 
 
 def _collect(session: Session, older_than: timedelta) -> GcReport:
-    """Run bounded passes until none is due."""
+    """Run bounded passes until nothing is left that is past its time.
+
+    That more dispatches are past it than one pass deletes one by one, a pass does not say: by
+    itself the clean-up waits for them to go with their part of the history, at a stroke.
+    """
     dispatches = events = 0
     more = True
     while more:
-        part = session.run(session.functions.gc(older_than))
+        part = session.run(session.functions.gc(older_than, _MOST))
         dispatches += part.purged_dispatches
         events += part.purged_events
-        more = part.more
+        more = part.more or part.purged_dispatches >= _MOST
     return GcReport(dispatches, events, more=False)

@@ -46,12 +46,12 @@ def thread_group(context: click.Context) -> None:
     type=click.IntRange(1, 1000),
     default=20,
     show_default=True,
-    help="How many pending dispatches and latest events are shown.",
+    help="How many dispatches, pending messages and latest events are shown.",
 )
 @as_json
 @with_database
 def show(database: Database, *, thread_id: str, limit: int, json_wanted: bool) -> None:
-    """Show what runs on THREAD, what waits, and what happened last.
+    """Show what runs on THREAD, what waits, what is unread, and what happened last.
 
     Exit 1 when nothing is known of such a thread.
 
@@ -62,7 +62,7 @@ def show(database: Database, *, thread_id: str, limit: int, json_wanted: bool) -
     with database.session() as session:
         found = _found(session, thread_id, limit)
     if json_wanted:
-        show_json(found | {"pending": [dispatch_document(d) for d in found["pending"]]})
+        show_json(found | {"dispatches": [dispatch_document(d) for d in found["dispatches"]]})
     else:
         _show(found)
 
@@ -123,20 +123,25 @@ def resume(database: Database, *, thread_id: str) -> None:
 
 
 def _found(session: Session, thread_id: str, limit: int) -> dict[str, Any]:
-    lanes = session.views.lanes([thread_id])
-    thread = session.views.thread(thread_id)
-    pending = session.functions.list_dispatches(
-        thread_id=thread_id, statuses=_LIVE, page_size=limit
+    f, views = session.functions, session.views
+    dispatches = session.run(
+        f.list_dispatches(thread_id=thread_id, statuses=_LIVE, page_size=limit)
     )
-    events = session.views.latest_events(thread_id, limit)
-    if not lanes and thread is None and not events:
+    pending = session.run(f.list_pending(thread_id))
+    log = session.run(f.list_messages(thread_id, after_seq=0, page_size=1))
+    lanes, thread = views.lanes([thread_id]), views.thread(thread_id)
+    runs, events = views.open_runs(thread_id), views.latest_events(thread_id, limit)
+    if not (dispatches or pending or log or lanes or thread or runs or events):
         raise NotFound(f"nothing is known of thread {thread_id!r}")
     unremarkable = {"dispatch_epoch": 0, "policy": "skip", "paused_at": None, "halted_at": None}
     return {
         "thread_id": thread_id,
         **(thread or unremarkable),
         "lane": lanes[0] if lanes else None,
-        "pending": session.run(pending),
+        "dispatches": dispatches,
+        "runs": runs,
+        "pending_messages": len(pending),
+        "pending": pending[:limit],
         "events": events,
     }
 
@@ -157,11 +162,16 @@ def _show(found: dict[str, Any]) -> None:
             "next": lane.get("head"),
         }
     )
-    show_table(_PENDING, found["pending"], title="\nPending, in claim order")
+    show_table(_DISPATCHES, found["dispatches"], title="\nDispatches, in claim order")
+    if found["runs"]:
+        show_table(_RUNS, found["runs"], title="\nRuns that are open")
+    if found["pending"]:
+        title = f"\nPending: {counted(found['pending_messages'], 'unread message')}"
+        show_table(_PENDING, found["pending"], title=title)
     show_table(_EVENTS, found["events"], title="\nWhat happened last")
 
 
-_PENDING: Final[dict[str, Callable[[Any], object]]] = {
+_DISPATCHES: Final[dict[str, Callable[[Any], object]]] = {
     "dispatch": attrgetter("dispatch_id"),
     "status": attrgetter("status"),
     "kind": attrgetter("kind"),
@@ -169,6 +179,21 @@ _PENDING: Final[dict[str, Callable[[Any], object]]] = {
     "attempt": attrgetter("attempt"),
     "available at": attrgetter("available_at"),
     "last error": attrgetter("last_error"),
+}
+_RUNS: Final[dict[str, Callable[[Any], object]]] = {
+    "run": itemgetter("run_id"),
+    "status": itemgetter("status"),
+    "waits for": itemgetter("waiting_reason"),
+    "kind": itemgetter("kind"),
+    "dispatch": itemgetter("dispatch_id"),
+    "started at": itemgetter("started_at"),
+}
+_PENDING: Final[dict[str, Callable[[Any], object]]] = {
+    "message": attrgetter("message_id"),
+    "boundary": attrgetter("boundary"),
+    "revision": attrgetter("revision"),
+    "delivered at": attrgetter("created_at"),
+    "payload": attrgetter("payload"),
 }
 _EVENTS: Final[dict[str, Callable[[Any], object]]] = {
     "at": itemgetter("at"),

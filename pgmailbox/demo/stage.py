@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from pgmailbox.backoff import first_line
 from pgmailbox.config import MailboxConfig
 from pgmailbox.demo.ledger import Ledger
 from pgmailbox.dsn import parsed, redacted
 from pgmailbox.embedded import EmbeddedPostgres
-from pgmailbox.migrate import migrate
+from pgmailbox.migrate import RANKS, migrate
 from pgmailbox.schema import DEFAULT_SCHEMA
 from pgmailbox.store.connections import connection_parameters
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from psycopg import Connection
-
-_RANKS = ("producer", "consumer", "operator", "observer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,7 @@ def own_schema(dsn: str, say: Callable[[str], None], *, keep: bool) -> Generator
         if keep:
             say(f"schemas {schema} and {schema}_ledger are kept")
         else:
-            with _connected(dsn) as another:  # that one may be broken
-                _tear_down(another, schema)
-            say(f"schema {schema} and its roles are dropped")
+            _clean_up(dsn, schema, say)
 
 
 def _connected(dsn: str) -> Connection[Any]:
@@ -80,11 +77,26 @@ def _furnished(
     return Stage(dsn, schema, ledger, connection)
 
 
+def _clean_up(dsn: str, schema: str, say: Callable[[str], None]) -> None:
+    """Drop the schema; where that fails, say what is left, and let the demo end as it has ended."""
+    try:
+        with _connected(dsn) as another:  # the demo's own may be broken
+            _tear_down(another, schema)
+    except psycopg.Error as error:
+        say(f"schema {schema}, its ledger and roles are left behind: {first_line(error)}")
+    else:
+        say(f"schema {schema} and its roles are dropped")
+
+
 def _tear_down(connection: Connection[Any], schema: str) -> None:
     connection.execute("set client_min_messages = warning")
     for name in (schema, f"{schema}_ledger"):
         drop = sql.SQL("drop schema if exists {} cascade")
         connection.execute(drop.format(sql.Identifier(name)))
-    for rank in _RANKS:
-        role = sql.Identifier(f"{schema}_{rank}")
-        connection.execute(sql.SQL("drop role if exists {}").format(role))
+    # not "if exists": that wants the right to drop roles even where there are none
+    made = connection.execute(
+        "select rolname from pg_roles where rolname = any (%s)",
+        [[f"{schema}_{rank}" for rank in RANKS]],
+    ).fetchall()
+    for (role,) in made:
+        connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))

@@ -13,6 +13,7 @@ select t.thread_id, head.dispatch_id as head, active.dispatch_id as active,
        where d.thread_id is not null
        group by d.thread_id
   ) t
+  left join lane l on l.thread_id = t.thread_id
   left join lateral (
       select h.dispatch_id
         from (
@@ -24,12 +25,13 @@ select t.thread_id, head.dispatch_id as head, active.dispatch_id as active,
               order by d.priority, d.seq
               limit 1)
             union all
-            -- what has come due becomes ready with the next claim
+            -- what has come due becomes ready with the next claim; in a strict lane
+            -- what has not holds up what is behind it
             (select d.dispatch_id, d.priority, d.seq
                from dispatch d
               where d.thread_id = t.thread_id
                 and d.phase = 'scheduled'
-                and d.available_at <= clock()
+                and (d.available_at <= clock() or l.policy in ('strict', 'halt'))
                 and d.dispatch_epoch >= coalesce(t.epoch, 0)
               order by d.priority, d.seq
               limit 1)
@@ -38,15 +40,15 @@ select t.thread_id, head.dispatch_id as head, active.dispatch_id as active,
        limit 1
   ) head on true
   left join dispatch active on active.thread_id = t.thread_id
-                           and active.status = 'claimed'
-  left join lane l on l.thread_id = t.thread_id;
+                           and active.status = 'claimed';
 
 comment on view lanes is
     'Threads with live dispatches: what runs, what is next, how many wait and since '
     'when.';
 comment on column lanes.thread_id is 'The thread.';
 comment on column lanes.head is
-    'The queued dispatch that goes next among those available.';
+    'The queued dispatch that goes next: the first among those available, in a strict '
+    'lane the first of all.';
 comment on column lanes.active is 'The claimed dispatch.';
 comment on column lanes.claimed_by is 'The consumer that holds it.';
 comment on column lanes.lease_until is 'Until when.';

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
+from pgmailbox.migrate import RANKS
 from tests.sessions import one
 
 if TYPE_CHECKING:
@@ -27,6 +31,56 @@ def test_checking_and_planning_change_nothing(cli_on_empty: Cli, empty_dsn: str)
     with psycopg.connect(empty_dsn) as connection:
         schemas = "select count(*) from pg_namespace where nspname = 'pgmailbox'"
         assert one(connection, schemas)["count"] == 0
+
+
+def test_whoever_may_only_look_can_check(cli_on_empty: Cli, empty_dsn: str) -> None:
+    cli_on_empty("--schema", "looked_at", "migrate")
+    observer = replace(cli_on_empty, environment={"PGOPTIONS": "-c role=looked_at_observer"})
+    assert "up to date" in observer("--schema", "looked_at", "migrate", "--check").out
+    with psycopg.connect(empty_dsn) as connection:
+        connection.execute("update looked_at.repeatable set digest = 'of another version'")
+    assert "functions" in observer("--schema", "looked_at", "migrate", "--check", code=1).out
+    with psycopg.connect(empty_dsn) as connection:
+        drop_with_roles(connection, "looked_at")
+
+
+def test_roles_that_an_administrator_makes_later_get_their_rights(
+    cli_on_empty: Cli, empty_dsn: str
+) -> None:
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute("create role modest_owner login")
+        try:
+            connection.execute(
+                sql.SQL("grant create on database {} to modest_owner").format(sql.Identifier(name))
+            )
+            modest = replace(cli_on_empty, dsn=make_conninfo(empty_dsn, user="modest_owner"))
+            told = modest("--schema", "late_roles", "migrate")
+            assert "role late_roles_consumer is missing" in told.err
+            for rank in RANKS:
+                connection.execute(
+                    sql.SQL("create role {}").format(sql.Identifier(f"late_roles_{rank}"))
+                )
+            modest("--schema", "late_roles", "migrate", "--check", code=1)
+            modest("--schema", "late_roles", "migrate")
+            modest("--schema", "late_roles", "migrate", "--check")
+            may = "select has_schema_privilege('late_roles_consumer', 'late_roles', 'usage') as may"
+            assert one(connection, may)["may"]
+            demo = modest("demo", "--json")
+            assert demo.document["ok"]
+        finally:
+            drop_with_roles(connection, "late_roles")
+            connection.execute(
+                sql.SQL("revoke all on database {} from modest_owner").format(sql.Identifier(name))
+            )
+            connection.execute("drop owned by modest_owner; drop role modest_owner")
+
+
+def drop_with_roles(connection: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
+    connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
+    for rank in RANKS:
+        role = sql.Identifier(f"{schema}_{rank}")
+        connection.execute(sql.SQL("drop role if exists {}").format(role))
 
 
 def test_a_schema_of_another_name(cli_on_empty: Cli) -> None:

@@ -128,12 +128,41 @@ def test_a_thread_is_shown_with_its_lane_and_its_story(cli: Cli, conn: Connectio
     assert document["lane"]["active"] == running
     assert document["lane"]["claimed_by"] == "someone"
     assert (document["dispatch_epoch"], document["policy"]) == (0, "skip")
-    assert [d["dispatch_id"] for d in document["pending"]] == [running, waiting]
+    assert [d["dispatch_id"] for d in document["dispatches"]] == [running, waiting]
     assert [e["event"] for e in document["events"]] == ["queued", "queued", "claimed"]
     latest = cli("thread", "show", "t", "--limit", 1, "--json").document["events"]
     assert [event["event"] for event in latest] == ["claimed"]
     shown = cli("thread", "show", "t").out
     assert all(part in shown for part in (running, waiting, "someone", "claimed"))
+
+
+def test_a_thread_is_known_by_its_messages_and_its_runs_alone(cli: Cli, conn: Connection) -> None:
+    rows(
+        conn,
+        """select * from pgmailbox.deliver('orphan', '[{"id": "m"}]',
+                  ensure_dispatch => false)""",
+    )
+    orphan = cli("thread", "show", "orphan", "--json").document
+    assert [message["message_id"] for message in orphan["pending"]] == ["m"]
+    assert (orphan["pending_messages"], orphan["dispatches"], orphan["runs"]) == (1, [], [])
+    assert "1 unread message" in cli("thread", "show", "orphan").out
+
+    rows(conn, """select * from pgmailbox.deliver('waits', '[{"id": "n"}]')""")
+    held = claimed(conn)
+    fence = [held["dispatch_id"], held["claim_token"]]
+    [read] = rows(conn, "select * from pgmailbox.start_run(null, %s, %s)", fence)
+    rows(
+        conn, "select * from pgmailbox.wait_run(%s, %s, %s, 'user_input')", [read["run_id"], *fence]
+    )
+    [waiting] = cli("thread", "show", "waits", "--json").document["runs"]
+    assert (waiting["status"], waiting["waiting_reason"]) == ("waiting", "user_input")
+    assert "user_input" in cli("thread", "show", "waits").out
+    assert "nothing is known" in cli("thread", "show", "nobody", code=1).err
+
+
+def test_an_argument_that_is_no_text_is_refused(cli: Cli) -> None:
+    for arguments in (["thread", "show"], ["dispatch", "retry", "--dead", "--queue"]):
+        assert "surrogates not allowed" in cli(*arguments, "\udcff", code=2).err
 
 
 def test_a_thread_is_interrupted(cli: Cli, conn: Connection) -> None:
@@ -162,6 +191,12 @@ def test_a_queue_is_held_and_let_go(cli: Cli, conn: Connection) -> None:
     cli("queue", "pause", "default")
     assert rows(conn, "select * from pgmailbox.claim('c')") == []
     assert cli("status", "--json").document["queues"][0]["paused"] is True
+    cli("queue", "pause", "empty")
+    document = cli("status", "--json").document
+    assert {row["queue"]: (row["dispatches"], row["paused"]) for row in document["queues"]} == {
+        "default": (1, True),
+        "empty": (0, True),
+    }
     cli("queue", "resume", "default")
     assert str(claimed(conn)["dispatch_id"]) == dispatch_id
 
@@ -203,6 +238,19 @@ def test_gc_takes_what_is_past(cli: Cli, conn: Connection) -> None:
     for never in ("inf", "nan", "1e15"):
         assert "--older-than" in cli("gc", "--older-than", never, code=2).err
     cli("dispatch", "show", dispatch_id, code=1)
+
+
+def test_gc_takes_all_of_it_however_much_that_is(cli: Cli, conn: Connection) -> None:
+    rows(
+        conn,
+        """
+        with sent as (select dispatch_id from pgmailbox.enqueue_many(
+                          (select jsonb_agg('{}'::jsonb) from generate_series(1, 12000)))
+        ) select count(*) from sent cross join lateral pgmailbox.cancel(sent.dispatch_id)
+        """,
+    )
+    assert "removed 12000 dispatches" in cli("gc", "--older-than", 0).out
+    assert one(conn, "select count(*) from pgmailbox.dispatches")["count"] == 0
 
 
 def test_recover_reports_what_it_put_right(cli: Cli, conn: Connection) -> None:

@@ -62,6 +62,17 @@ def test_the_view_shows_as_head_what_has_come_due(conn: Connection) -> None:
 
 
 @STRICT
+def test_the_view_shows_as_head_of_a_strict_lane_what_holds_it_up(
+    conn: Connection, policy: str
+) -> None:
+    set_policy(conn, policy)
+    first = enqueued(conn, thread_id="t", delay="1 h")
+    second = enqueued(conn, thread_id="t")
+    assert one(conn, "select head from pgmailbox.lanes")["head"] == first["dispatch_id"]
+    assert call_one(conn, "why", dispatch_id=second["dispatch_id"])["reason"] == "lane_busy"
+
+
+@STRICT
 def test_a_more_urgent_one_does_not_wait_behind_it(conn: Connection, policy: str) -> None:
     set_policy(conn, policy)
     enqueued(conn, thread_id="t", delay=MINUTE)
