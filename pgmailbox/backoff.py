@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, Unavailable)
-"""What is raised when the database is away; among more, so `is_away` is the better question."""
-
 _STEPS: Final = 8
 
 # Connection lost, server shutting down or starting, out of connections or memory, still a standby.
@@ -86,19 +83,27 @@ async def persistently(
     cancellation, or, between two attempts, when ``until`` is set: the last error is raised then.
     """
 
+    async def rest(seconds: float) -> None:
+        await pause(seconds, until=until)
+        if until is not None and until.is_set() and failed is not None:
+            raise failed
+
+    failed: BaseException | None = None
+
     def say(state: tenacity.RetryCallState) -> None:
+        nonlocal failed
+        failed = None if state.outcome is None else state.outcome.exception()
         # The first pauses are short, and a connection that the pool had not yet missed is no news;
         # then ever more rarely: many parts of a process wait for one database.
         number = state.attempt_number
         if number >= 2 and number.bit_count() == 1:
-            error = None if state.outcome is None else state.outcome.exception()
-            log.warning("database.awaited", what=what, attempt=number, error=first_line(error))
+            log.warning("database.awaited", what=what, attempt=number, error=first_line(failed))
 
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(on),
         wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
         stop=lambda _: until is not None and until.is_set(),
-        sleep=lambda seconds: pause(seconds, until=until),
+        sleep=rest,
         before_sleep=say,
         reraise=True,
     )

@@ -89,8 +89,8 @@ class MailboxConfig:
             duration = as_timedelta(name, getattr(self, name), positive=positive)
             object.__setattr__(self, name, duration)
         for name, least in _COUNTS.items():
-            _check_count(name, getattr(self, name), least)
-        if not _is_text(self.consumer_id) or len(self.consumer_id) > _LONGEST:
+            check_count(name, getattr(self, name), least)
+        if not is_text(self.consumer_id) or len(self.consumer_id) > _LONGEST:
             raise InvalidArgument(f"consumer_id must be a text of at most {_LONGEST} characters")
 
     def seconds(self, name: str) -> float:
@@ -116,7 +116,7 @@ class LifecycleConfig:
     def __post_init__(self) -> None:
         for name in ("startup_delay", "recovery_retry_delay"):
             object.__setattr__(self, name, as_timedelta(name, getattr(self, name)))
-        _check_count("recovery_attempts", self.recovery_attempts, 1)
+        check_count("recovery_attempts", self.recovery_attempts, 1)
 
     def seconds(self, name: str) -> float:
         """Return one of the durations in seconds."""
@@ -129,16 +129,18 @@ def as_queues(value: Sequence[str]) -> tuple[str, ...]:
         queues = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
     except TypeError as error:
         raise InvalidArgument(f"queues must be names of queues, not {value!r}") from error
-    if not queues or not all(_is_text(queue) and queue for queue in queues):
+    if not queues or not all(is_text(queue) and queue for queue in queues):
         raise InvalidArgument("queues must name at least one queue, none of them empty")
     return queues
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Tell whether a value is text, whatever its type is said to be."""
     return isinstance(value, str)
 
 
-def _check_count(name: str, value: object, least: int) -> None:
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise `InvalidArgument` (PM005) that names it unless a value is a number of at least that."""
     if not isinstance(value, int) or value < least:
         raise InvalidArgument(f"{name} must be a whole number of at least {least}, not {value!r}")
 

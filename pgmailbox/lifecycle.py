@@ -14,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from pgmailbox.backoff import persistently
+from pgmailbox.config import as_timedelta
 from pgmailbox.errors import LifecycleBusy
 from pgmailbox.telemetry import get_logger
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from uuid import UUID
 
-    from pgmailbox.config import LifecycleConfig
+    from pgmailbox.config import Duration, LifecycleConfig
     from pgmailbox.listener import Herald, Listener
     from pgmailbox.maintenance import Maintenance
     from pgmailbox.recovery import Recovery, RecoveryReport
@@ -88,16 +89,17 @@ class Lifecycle:
         """
         return self._worker.unstoppable
 
-    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - part of the contract's drain
+    async def shutdown(self, timeout: Duration | None = None) -> None:  # noqa: ASYNC109 - part of the contract's drain
         """Stop: claim nothing more, let running handlers finish, release what has not started.
 
-        Handlers that still run after ``timeout`` seconds (default: the mailbox's drain_timeout)
-        are cancelled and their dispatches released. When this returns, no task of this lifecycle
+        Handlers that still run after ``timeout`` (default: the mailbox's drain_timeout) are
+        cancelled and their dispatches released. When this returns, no task of this lifecycle
         touches the database any more. Calling it again, or after `abort`, does nothing but wait
         for that. One that is still starting is stopped at once. Cancelling the call does not stop
-        the shutdown.
+        the shutdown. Raises `InvalidArgument` for a timeout that is none, and stops nothing then.
         """
-        await completed(self._shut_down(timeout))
+        limit = None if timeout is None else as_timedelta("timeout", timeout).total_seconds()
+        await completed(self._shut_down(limit))
 
     async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
         """Do what `shutdown` does, for a caller that holds the mailbox's transition."""
@@ -199,17 +201,17 @@ class Lifecycle:
     async def _recover(self, *, must_succeed: bool) -> RecoveryReport | None:
         if not must_succeed:  # a database that is away is waited for
             await persistently(self._prepare, log=_log, what="open")
-        for attempt in range(1, self._config.recovery_attempts + 1):
+        attempts = self._config.recovery_attempts
+        for attempt in range(1, attempts + 1):
             try:
                 await self._prepare()
                 return await self._recovery.run()
             except Exception as error:
                 _log.warning("recovery.attempt_failed", attempt=attempt, error=str(error))
-                if attempt == self._config.recovery_attempts:
-                    if must_succeed:
-                        raise
-                    return None
-            await asyncio.sleep(self._config.seconds("recovery_retry_delay"))
+                if must_succeed and attempt == attempts:
+                    raise
+            if attempt < attempts:
+                await asyncio.sleep(self._config.seconds("recovery_retry_delay"))
         return None
 
     def _note_end(self, main: asyncio.Task[None]) -> None:

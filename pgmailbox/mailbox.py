@@ -19,7 +19,15 @@ from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema_async
-from pgmailbox.store import Combiner, Enqueued, EnqueueRequest, Functions, Store, run_all
+from pgmailbox.store import (
+    Combiner,
+    Enqueued,
+    EnqueueRequest,
+    Functions,
+    Store,
+    check_encoding,
+    run_all,
+)
 from pgmailbox.store.connections import connect, described, new_pool
 from pgmailbox.worker import Handlers
 
@@ -179,6 +187,7 @@ class Mailbox(Conversations):
             else:
                 await self._made_pool().open()
                 async with self._made_pool().connection() as connection:
+                    check_encoding(connection)
                     await check_schema_async(connection, schema=self.config.schema)
         except psycopg.OperationalError as error:
             if isinstance(error, PoolClosed):
@@ -199,9 +208,10 @@ class Mailbox(Conversations):
             await self.open()
 
     async def _run(self, call: Call[T], connection: AsyncConnection[Any] | None = None) -> T:
-        if connection is None:
-            await self._opened()
-        return await Store(self._made_pool()).run(call, connection)
+        if connection is not None:
+            return await Store.within(connection, call)
+        await self._opened()
+        return await Store(self._made_pool()).run(call)
 
     # --- producing ------------------------------------------------------------------------
 

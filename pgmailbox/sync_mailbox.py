@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -21,6 +22,7 @@ from pgmailbox.store import (
     EnqueueRequest,
     Functions,
     SyncStore,
+    check_encoding,
     run_all_sync,
     without_loop,
 )
@@ -57,17 +59,20 @@ class SyncMailbox(SyncConversations):
     """A durable mailbox in a PostgreSQL database, without an event loop; safe to share by threads.
 
     Takes a DSN, or a `ConnectionPool` of the application (which stays the application's to close).
+    Of a DSN each process has connections of its own, also after a fork.
     What it raises, and what its methods guarantee, is as in `Mailbox`.
     """
 
     def __init__(
         self, dsn_or_pool: str | ConnectionPool[Any], *, config: MailboxConfig | None = None
     ) -> None:
-        self.config = named(config or MailboxConfig())
+        self._configured = config or MailboxConfig()
+        self.config = named(self._configured)
         self._functions = Functions(self.config.schema)
         self._given = dsn_or_pool
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
+        self._pid = os.getpid()
 
     def open(self) -> None:
         """Connect, and make sure that the schema fits. Raises as `Mailbox.open`."""
@@ -93,6 +98,10 @@ class SyncMailbox(SyncConversations):
         self.close()
 
     def _opened(self) -> ConnectionPool[Any]:
+        if self._pid != os.getpid():  # what the parent process has is the parent's
+            self._pid = os.getpid()
+            self._opening, self._pool = threading.Lock(), None
+            self.config = named(self._configured)
         with self._opening:
             if self._pool is None:
                 self._pool = self._checked(self._given)
@@ -103,6 +112,7 @@ class SyncMailbox(SyncConversations):
             if not isinstance(given, str):
                 given.open()
                 with given.connection() as connection:
+                    check_encoding(connection)
                     check_schema(connection, schema=self.config.schema)
                 return given
             with psycopg.connect(given, **connection_parameters(given, self.config)) as connection:
@@ -119,7 +129,7 @@ class SyncMailbox(SyncConversations):
 
     def _run(self, call: Call[T], connection: Connection[Any] | None = None) -> T:
         if connection is not None:
-            return SyncStore.run_on(connection, call)
+            return SyncStore.within(connection, call)
         return SyncStore(self._opened()).run(call)
 
     # --- producing ------------------------------------------------------------------------

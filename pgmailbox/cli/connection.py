@@ -91,7 +91,7 @@ class Session:
 
     def run(self, call: Call[T]) -> T:
         """Run one call: a transaction of its own, or part of the one that is open."""
-        return SyncStore.run_on(self.connection, call)
+        return SyncStore.within(self.connection, call)
 
 
 with_database = click.make_pass_decorator(Database)

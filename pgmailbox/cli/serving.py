@@ -11,9 +11,12 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from pgmailbox.backoff import TRANSIENT
+import psycopg
+
+from pgmailbox.backoff import is_away
 from pgmailbox.cli.failures import NO, complain
 from pgmailbox.cli.signals import Signals, leave_at_once, leave_within
+from pgmailbox.errors import Unavailable
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -93,7 +96,9 @@ async def _idle(mailbox: Mailbox, lifecycle: Lifecycle) -> None:
 async def _is_any_left(mailbox: Mailbox) -> bool:
     try:
         return await mailbox.work_left()
-    except TRANSIENT:
+    except (psycopg.Error, Unavailable) as error:
+        if not is_away(error):
+            raise
         return True  # the worker reconnects; so do we, at the next look
 
 

@@ -17,6 +17,7 @@ from pgmailbox.store.executors import (
     Session,
     Store,
     SyncStore,
+    check_encoding,
     without_loop,
 )
 from pgmailbox.store.functions import Functions
@@ -35,6 +36,7 @@ __all__ = [
     "Session",
     "Store",
     "SyncStore",
+    "check_encoding",
     "run_all",
     "run_all_sync",
     "to_jsonb",

@@ -147,7 +147,5 @@ def _array(items: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    if not text.isascii():  # the encoding of the connection may not have it
-        text = json.dumps(json.loads(text))
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -1,7 +1,7 @@
 """Runs calls: on an event loop (`Store`) or without one (`SyncStore`).
 
-On the caller's own connection a call is part of the caller's transaction, whatever row factory the
-connection has. On a pooled one it is a transaction of its own.
+``within`` the caller's own connection a call is part of the caller's transaction, whatever row
+factory the connection has. ``run`` makes it a transaction of its own, on a pooled one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pgmailbox import metrics
-from pgmailbox.errors import translated
+from pgmailbox.errors import InvalidArgument, translated
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -54,21 +54,12 @@ class Store:
         self._pool = pool
         self._patience = patience
 
-    async def run(
-        self,
-        call: Call[T],
-        connection: AsyncConnection[Any] | None = None,
-        *,
-        patience: float | None = None,
-    ) -> T:
-        """Run one call; ``patience`` is for this call alone.
+    async def run(self, call: Call[T], *, patience: float | None = None) -> T:
+        """Run one call as a transaction of its own; ``patience`` is for this call alone.
 
         Raises what the function refuses as a `PgMailboxError`, and psycopg's own errors for the
         rest: after an `OperationalError` it is unknown whether the call was carried out.
         """
-        if connection is not None:
-            with translated(), metrics.timed(call.function):
-                return await _execute(call, connection)
         async with self.connection(patience) as pooled:
             return await self.run_over(pooled, call, patience=patience)
 
@@ -97,6 +88,13 @@ class Store:
         return self._pool.max_size >= _ENOUGH
 
     @staticmethod
+    async def within(connection: AsyncConnection[Any], call: Call[T]) -> T:
+        """Run one call as part of the transaction of the caller's connection. Raises as `run`."""
+        check_encoding(connection)
+        with translated(), metrics.timed(call.function):
+            return await _execute(call, connection)
+
+    @staticmethod
     async def run_on(connection: AsyncConnection[Any], call: Call[T], *, patience: float) -> T:
         """Run one call on a connection of ours, and hang up if it does not answer in time."""
         return await _committed(call, connection, _Watch(patience))
@@ -123,6 +121,20 @@ async def _execute(call: Call[T], connection: AsyncConnection[Any]) -> T:
     async with connection.cursor(row_factory=call.row_factory, binary=True) as cursor:
         await cursor.execute(call.query, call.parameters)
         return call.read(await cursor.fetchall())
+
+
+def check_encoding(connection: AsyncConnection[Any] | Connection[Any]) -> None:
+    """Refuse a connection over which text would arrive as other text (`InvalidArgument`, PM005).
+
+    JSON leaves us, and psycopg, as UTF-8 whatever the connection says. (SQL_ASCII, which psycopg
+    calls ascii, passes on what it gets.)
+    """
+    encoding = connection.info.encoding
+    if encoding not in {"utf-8", "ascii"}:
+        raise InvalidArgument(
+            f"the connection's client_encoding must be UTF8, not {encoding}",
+            hint="client_encoding=UTF8 in the DSN, or SET client_encoding TO 'UTF8'",
+        )
 
 
 class Session:
@@ -167,11 +179,12 @@ class SyncStore:
     def run(self, call: Call[T]) -> T:
         """Run one call as a transaction of its own. Raises as `Store.run`."""
         with self._pool.connection() as pooled:
-            return self.run_on(pooled, call)  # the pool commits after it
+            return self.within(pooled, call)  # the pool commits after it
 
     @staticmethod
-    def run_on(connection: Connection[Any], call: Call[T]) -> T:
+    def within(connection: Connection[Any], call: Call[T]) -> T:
         """Run one call as part of the connection's transaction."""
+        check_encoding(connection)
         with (
             translated(),
             metrics.timed(call.function),

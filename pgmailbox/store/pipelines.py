@@ -14,6 +14,7 @@ from psycopg.rows import tuple_row
 
 from pgmailbox import metrics
 from pgmailbox.errors import translated
+from pgmailbox.store.executors import check_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 async def run_all(calls: Iterable[Call[T]], connection: AsyncConnection[Any]) -> list[T]:
     """Run the calls in their order, and return what each answers. Raises as `Store.run`."""
+    check_encoding(connection)
     under_way: deque[tuple[Call[T], AsyncCursor[Any]]] = deque()
     found: list[T] = []
     with translated(), metrics.timed("enqueue_many"):
@@ -45,6 +47,7 @@ async def run_all(calls: Iterable[Call[T]], connection: AsyncConnection[Any]) ->
 
 def run_all_sync(calls: Iterable[Call[T]], connection: Connection[Any]) -> list[T]:
     """Run the calls as `run_all`, without an event loop."""
+    check_encoding(connection)
     under_way: deque[tuple[Call[T], Cursor[Any]]] = deque()
     found: list[T] = []
     with translated(), metrics.timed("enqueue_many"):

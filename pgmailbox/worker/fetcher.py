@@ -28,8 +28,11 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import psycopg
+
 from pgmailbox.backoff import is_from_database, pause, persistently
 from pgmailbox.config import as_timedelta
+from pgmailbox.errors import PgMailboxError
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
 
@@ -119,6 +122,8 @@ class Fetcher:
         """Whether a claim may find something, as far as is known here."""
         self._is_plenty = False
         """Whether claims find so much that acks are better written beside them."""
+        self._lacks_room = False
+        """Whether it waits for room, and for nothing else."""
         self.is_idle = False
         """Whether the last claim found nothing, with room for more."""
 
@@ -138,12 +143,12 @@ class Fetcher:
     def finished_one(self) -> None:
         """Note that a handler has ended: there is room again, for a fetcher that lacked it."""
         self._pace.count()
-        if not self.is_idle:
+        if self._lacks_room or not self.is_idle:
             self._bell.ring()
 
     def settled(self, *, in_lane: bool) -> None:
         """Note that something is settled: if in a lane, its next may be claimed now."""
-        if in_lane or not self.is_idle:
+        if in_lane or self._lacks_room or not self.is_idle:
             self._bell.ring()
 
     async def run(self) -> None:
@@ -151,7 +156,7 @@ class Fetcher:
         try:
             while not self._stopping.is_set():
                 await self._step()
-        except Exception:
+        except (psycopg.Error, PgMailboxError):
             if not self._stopping.is_set():
                 raise
             # the database was away; nobody waits for it any longer
@@ -168,7 +173,9 @@ class Fetcher:
             await pause(_USELESS_PAUSE, until=self._stopping)
         elif room <= 0:
             self._put_down()
+            self._lacks_room = True
             await self._bell.heard(None)
+            self._lacks_room = False
         elif await self._gathers():
             pass
         elif self._acks and (not self._is_plenty or self._lane_waits()):

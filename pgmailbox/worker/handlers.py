@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgmailbox.config import as_timedelta
+from pgmailbox.config import as_timedelta, check_count, is_text
 from pgmailbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -68,16 +68,16 @@ class Handlers:
         Raises `InvalidArgument` for a kind that is empty or has a handler already, and for limits
         that make no sense.
         """
-        if not kind:
-            raise InvalidArgument("kind must not be empty")
+        if not is_text(kind) or not kind:
+            raise InvalidArgument("kind must be a text, and not empty")
         if kind in self._by_kind:
             raise InvalidArgument(
                 f"kind {kind!r} has a handler already",
                 detail=f"it is {self._by_kind[kind].function!r}",
             )
         for name, value in (("max_attempts", max_attempts), ("concurrency", concurrency)):
-            if value is not None and value < 1:
-                raise InvalidArgument(f"{name} must be at least 1, not {value}")
+            if value is not None:
+                check_count(name, value, 1)
         is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004
         )

@@ -17,7 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from pgmailbox.models import DISPATCH_COLUMNS, Dispatch, DispatchStatus
-from pgmailbox.store import SyncStore, to_jsonb
+from pgmailbox.store import Store, SyncStore, to_jsonb
 from pgmailbox.store.claims import Claimed
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from pgmailbox.store import Call, Functions, Store
+    from pgmailbox.store import Call, Functions
     from pgmailbox.worker.verdicts import Verdict
 
 
@@ -147,8 +147,8 @@ class Desk:
     ) -> Awaitable[None] | None:
         """Run a call as part of the transaction on the handler's connection, of either kind."""
         if isinstance(connection, Connection):
-            return SyncStore.run_on(connection, call)
-        return self.store.run(call, connection)
+            return SyncStore.within(connection, call)
+        return Store.within(connection, call)
 
 
 @dataclass(slots=True, eq=False)

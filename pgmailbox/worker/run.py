@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from uuid import uuid4
 
 from pgmailbox.backoff import persistently
-from pgmailbox.errors import InvalidArgument
+from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
-from pgmailbox.store import to_jsonb
+from pgmailbox.store import Store, to_jsonb
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.hold import LetGo
@@ -208,7 +208,9 @@ class Run:
         """
         if reason not in set(WaitingReason):
             raise InvalidArgument(f"unknown reason {reason!r}", hint=", ".join(WaitingReason))
-        raise RunWaits(reason, to_jsonb("detail", detail or {}))
+        stored = to_jsonb("detail", detail or {})
+        await self.must_have_seen_all()
+        raise RunWaits(reason, stored)
 
     async def end(self, response: object = None, *, termination: str = "natural_end") -> NoReturn:
         """End the handler here and the run with it, with a word of the application's own.
@@ -218,6 +220,7 @@ class Run:
         if not termination:
             raise InvalidArgument("termination must not be empty")
         stored = None if response is None else to_jsonb("response", response)
+        await self.must_have_seen_all()
         raise RunEnds(termination, stored)
 
     def suspend(self) -> AbstractAsyncContextManager[None]:
@@ -252,8 +255,9 @@ class Run:
             termination=termination,
             response=None if response is None else to_jsonb("response", response),
         )
+        await self.must_have_seen_all()
         self._hold.may_be_acked = True
-        await self._desk.store.run(call, connection)
+        await Store.within(connection, call)
 
 
 class _Commands:
@@ -270,23 +274,33 @@ class _Commands:
         self._turn = asyncio.Lock()
         self._taken: deque[Command] = deque()
         self._taking: asyncio.Task[list[Command]] | None = None
+        self._is_closed = False
 
     async def next(self) -> Command:
         """Wait for one."""
         self._hold.on_command = self._bell.ring
         async with self._turn:
             while not self._taken:
+                self._must_be_open()
                 if self._taking is None:
                     self._taking = asyncio.create_task(self._take(), name="pgmailbox-take")
-                await asyncio.wait([self._taking])
-                taken, self._taking = self._taking, None
-                self._taken.extend(taken.result())
+                taking = self._taking
+                await asyncio.wait([taking])
+                self._must_be_open()  # or `close` has it, and whatever it has brought
+                self._taking = None
+                self._taken.extend(taking.result())
                 if not self._taken:
                     await self._bell.heard(self._hold.desk.poll_interval)
             return self._taken.popleft()
 
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise ClaimLost("the run's handler has ended: nobody would act on a command")
+
     async def close(self) -> None:
-        """Take nothing more."""
+        """Take nothing more, for a task either that the handler has left behind."""
+        self._is_closed = True
+        self._bell.ring()
         self._hold.on_command = None
         taking, self._taking = self._taking, None
         if taking is not None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgmailbox import InvalidArgument, SyncMailbox
+from pgmailbox import ClaimLost, InvalidArgument, SyncMailbox
+from pgmailbox.worker.run import _Commands
 from tests.runtime.houses import running, until, until_drained
 from tests.sessions import rows, wait_until_async
 
 if TYPE_CHECKING:
-    from pgmailbox import Mailbox, Run
+    from pgmailbox import Command, Mailbox, Run
     from tests.runtime.crew import StartWorker
     from tests.runtime.houses import NewMailbox
     from tests.sessions import Connect
@@ -116,6 +117,35 @@ async def test_a_handler_that_stops_waiting_misses_nothing(mailbox: Mailbox) -> 
             assert await mailbox.command("t", n, timeout=10)
         await until_drained(mailbox)
     assert heard == list(range(20))
+
+
+@pytest.mark.parametrize("state", ["taking", "waiting"])
+async def test_a_task_that_the_handler_leaves_behind_takes_no_command(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    left: list[asyncio.Task[Command]] = []
+    is_taking, go_on = asyncio.Event(), asyncio.Event()
+    take = _Commands._take
+
+    async def slowly(self: _Commands) -> list[Command]:
+        is_taking.set()
+        if state == "taking":
+            await go_on.wait()
+        return await take(self)
+
+    monkeypatch.setattr(_Commands, "_take", slowly)
+
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> None:
+        left.append(asyncio.create_task(run.next_command()))
+        await is_taking.wait()
+
+    async with running(mailbox):
+        await mailbox.submit("t", [{"text": "go"}])
+        await until_drained(mailbox)
+        await wait_until_async(lambda: left and left[0].done())
+    with pytest.raises(ClaimLost, match="has ended"):
+        left[0].result()
 
 
 async def test_without_notifications_a_command_is_found_at_the_poll_interval(

@@ -15,8 +15,10 @@ import pytest
 from psycopg.types.json import Jsonb, set_json_loads
 from structlog.testing import capture_logs
 
+from pgmailbox import Retry
 from pgmailbox.store import Functions
 from pgmailbox.store.claims import claimed_row, uuids
+from pgmailbox.worker.bell import Bell
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import rows, wait_until_async
 
@@ -128,6 +130,38 @@ async def test_what_comes_one_at_a_time_costs_three_calls_over_one_session(
         found = calls.counted(*HOT) - before
         assert found == {"claim": 5, "ack_and_claim": 5, "await_work": 5}
         assert len(calls.sessions(*HOT)) == 1
+
+
+async def test_a_fetcher_that_has_found_nothing_and_then_lacks_room_goes_on_when_there_is_some(
+    new_mailbox: NewMailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_for_room: list[str] = []
+    started, fail = asyncio.Event(), asyncio.Event()
+    heard = Bell.heard
+
+    async def watched(self: Bell, within: float | None) -> bool:
+        if within is None and started.is_set():
+            waits_for_room.append("yes")
+        return await heard(self, within)
+
+    monkeypatch.setattr(Bell, "heard", watched)
+    mailbox = new_mailbox(concurrency=1, listen=False, poll_interval=0.2)
+    mailbox.handler("default")(_nothing)
+
+    @mailbox.handler("slow")
+    async def slow(dispatch: HeldDispatch) -> None:
+        if dispatch.attempt == 1:
+            started.set()
+            await fail.wait()
+            raise Retry(delay=0)
+
+    await mailbox.enqueue_many({} for _ in range(50))  # room is made for many like these
+    last = await mailbox.enqueue({}, kind="slow", priority=255)
+    async with running(mailbox):
+        await wait_until_async(lambda: waits_for_room)
+        fail.set()
+        done = await until_status(mailbox, last, "acked")
+    assert done.attempt_count == 1
 
 
 async def test_an_ack_that_is_refused_on_the_way_costs_the_others_nothing(

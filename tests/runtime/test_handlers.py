@@ -12,20 +12,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox import DeadLetter, Dispatch, InvalidArgument, Retry, Snooze
+from pgmailbox import DeadLetter, Dispatch, InvalidArgument, Retry, Snooze, SyncMailbox
 from pgmailbox.models import DISPATCH_COLUMNS
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import rows
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    import psycopg
 
     from pgmailbox import HeldDispatch, Mailbox
     from tests.runtime.houses import NewMailbox
@@ -128,15 +127,31 @@ async def test_what_an_async_handler_returns_becomes_the_run_response(mailbox: M
     assert done.run_response == {"double": 42}
 
 
-async def test_a_result_is_stored_whatever_the_encoding_of_the_connection_is(
+async def test_an_encoding_over_which_text_would_become_other_text_is_refused_by_name(
     new_mailbox: NewMailbox, mailbox: Mailbox, dsn: str
 ) -> None:
     latin1 = make_conninfo(dsn, client_encoding="latin1")
     async with AsyncConnectionPool(latin1, min_size=1, max_size=8, open=False) as pool:
-        worker = new_mailbox(pool)
-        worker.handler("default")(lambda dispatch: {"✓": "\\😀"})
-        async with running(worker):
-            done = await until_status(mailbox, await mailbox.enqueue({}), "acked")
+        with pytest.raises(InvalidArgument, match="client_encoding"):
+            await new_mailbox(pool).enqueue({"é": 1})
+        async with pool.connection() as connection:
+            with pytest.raises(InvalidArgument, match="client_encoding"):
+                await mailbox.enqueue({"é": 1}, connection=connection)
+            with pytest.raises(InvalidArgument, match="client_encoding"):
+                await mailbox.enqueue_many([{}] * 5000, connection=connection)
+    with (
+        psycopg.connect(latin1) as other,
+        SyncMailbox(dsn) as producer,
+        pytest.raises(InvalidArgument, match="client_encoding"),
+    ):
+        producer.enqueue({"é": 1}, connection=other)
+    assert {c.dispatches for c in await mailbox.count_dispatches_by_status()} <= {0}
+
+
+async def test_a_result_is_stored_whatever_it_says(mailbox: Mailbox) -> None:
+    mailbox.handler("default")(lambda dispatch: {"✓": "\\😀"})
+    async with running(mailbox):
+        done = await until_status(mailbox, await mailbox.enqueue({}), "acked")
     assert done.run_response == {"✓": "\\😀"}
 
 
@@ -684,8 +699,16 @@ async def test_a_kind_has_one_handler(mailbox: Mailbox) -> None:
     mailbox.handler("k")(lambda dispatch: None)
     with pytest.raises(InvalidArgument, match="has a handler already"):
         mailbox.handler("k")(lambda dispatch: None)
-    with pytest.raises(InvalidArgument, match="kind must not be empty"):
+    with pytest.raises(InvalidArgument, match="kind must be a text"):
         mailbox.handler("")(lambda dispatch: None)
-    for limit in ({"timeout": 0}, {"max_attempts": 0}, {"concurrency": 0}, {"retry_delay": -1}):
+    limits: list[dict[str, Any]] = [
+        {"timeout": 0},
+        {"max_attempts": 0},
+        {"max_attempts": "3"},
+        {"concurrency": 0},
+        {"concurrency": 2.5},
+        {"retry_delay": -1},
+    ]
+    for limit in limits:
         with pytest.raises(InvalidArgument, match=next(iter(limit))):
             mailbox.handler("other", **limit)(lambda dispatch: None)

@@ -8,13 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox import LifecycleBusy, LifecycleConfig, Mailbox, MailboxConfig, PgMailboxError, Retry
+from pgmailbox import (
+    InvalidArgument,
+    LifecycleBusy,
+    LifecycleConfig,
+    Mailbox,
+    MailboxConfig,
+    PgMailboxError,
+    Retry,
+)
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import one, rows, wait_until_async
@@ -600,6 +609,50 @@ async def test_a_keyboard_interrupt_lets_running_handlers_finish(
     assert [entry["how"] for entry in entries(conn)] == ["returned"]
     assert (await load(mailbox, first.dispatch_id)).status == "acked"
     assert (await load(mailbox, second.dispatch_id)).status == "queued"
+
+
+async def test_a_shutdown_takes_its_timeout_as_any_duration(mailbox: Mailbox) -> None:
+    handle = await mailbox.start_lifecycle_ready()
+    with pytest.raises(InvalidArgument, match="timeout"):
+        await handle.shutdown("soon")  # type: ignore[arg-type]
+    sent = await mailbox.enqueue({})
+    mailbox.handler("default")(lambda dispatch: None)
+    await until_status(mailbox, sent, "acked")  # it runs on
+    await handle.shutdown(timedelta(seconds=1))
+    assert not handle.is_running
+
+
+FORKING_SYNC = """
+import os, sys
+from pgmailbox import SyncMailbox
+
+mailbox = SyncMailbox(sys.argv[1])
+mailbox.enqueue({"by": "parent"})
+mailbox._opening.acquire()  # as another thread may at the fork
+if os.fork() == 0:
+    for n in range(20):
+        mailbox.enqueue({"by": "child"})
+    print(mailbox.config.consumer_id, flush=True)
+    os._exit(0)
+mailbox._opening.release()
+for n in range(20):
+    mailbox.enqueue({"by": "parent"})
+print(mailbox.config.consumer_id, flush=True)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_sync_mailbox_has_connections_of_its_own_after_a_fork(dsn: str, conn: Connection) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING_SYNC, dsn]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(set(done.stdout.split())) == 2, "two consumers"
+    found = rows(
+        conn,
+        "select payload ->> 'by' as by, count(*) as n from pgmailbox.dispatch"
+        " group by 1 order by 1",
+    )
+    assert found == [{"by": "child", "n": 20}, {"by": "parent", "n": 21}]
 
 
 async def test_two_mailboxes_of_one_configuration_are_two_consumers(

@@ -453,6 +453,40 @@ async def test_a_handler_that_has_not_seen_what_it_read_has_failed(
     assert (dispatch.status, dispatch.attempt_count) == ("acked", 1)
 
 
+@pytest.mark.parametrize("how", ["wait", "end", "ack"])
+async def test_nor_may_it_wait_or_end_the_run_before_it_has_seen_it(
+    new_mailbox: NewMailbox, dsn: str, how: str
+) -> None:
+    mailbox = new_mailbox(retry_delay=0)
+    began, go_on = asyncio.Event(), asyncio.Event()
+    seen: list[list[str]] = []
+
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> None:
+        began.set()
+        await go_on.wait()
+        with contextlib.suppress(psycopg.OperationalError):
+            await run.next_step()
+        seen.append(ids(run.messages))
+        if how == "wait":
+            await run.wait("user_input")
+        elif how == "end":
+            await run.end(termination="early")
+        else:
+            async with await psycopg.AsyncConnection.connect(dsn) as connection:
+                await run.ack(connection)
+
+    async with running(mailbox):
+        submission = await mailbox.submit("t", said("a"))
+        await began.wait()
+        broken_once(mailbox, "freeze")
+        await mailbox.submit_live("t", said("b"))
+        go_on.set()
+        await ended(mailbox, submission, "waiting" if how == "wait" else "done")
+        await until_drained(mailbox)
+    assert seen == [["a"], ["a", "b"]]
+
+
 async def test_a_timeout_fails_the_attempt_and_not_the_run(new_mailbox: NewMailbox) -> None:
     mailbox = new_mailbox(retry_delay=0)
 

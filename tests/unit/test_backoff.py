@@ -101,16 +101,21 @@ async def test_what_trying_again_does_not_mend_is_raised_at_once() -> None:
 
 
 async def test_it_ends_between_two_attempts_when_nobody_waits_any_longer() -> None:
-    enough = asyncio.Event()
+    enough, thrice = asyncio.Event(), asyncio.Event()
+    calls: list[int] = []
 
     async def fail() -> None:
-        raise psycopg.OperationalError("away")
+        calls.append(len(calls) + 1)
+        if len(calls) == 3:
+            thrice.set()
+        raise psycopg.OperationalError(f"away: {calls[-1]}")
 
     trying = asyncio.create_task(persistently(fail, log=LOG, what="look", until=enough))
-    await asyncio.sleep(0.02)
+    await thrice.wait()
     enough.set()
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(psycopg.OperationalError, match="away: 3"):
         await asyncio.wait_for(trying, 1)
+    assert calls == [1, 2, 3], "none after that"
 
 
 async def test_a_pause_ends_early_when_it_is_told_to() -> None:

@@ -183,7 +183,7 @@ def test_two_claims_of_one_dispatch_are_two_holds() -> None:
 def test_documents_are_an_array_in_text_unless_there_are_none() -> None:
     assert documents(['"a\\n"', None]) == r"""{"\"a\\n\"",NULL}"""
     assert documents([None, None]) is None
-    assert documents(['"\u00e9"']) == r"""{"\"\\u00e9\""}"""
+    assert documents(['"\u00e9"']) == '{"\\"\u00e9\\""}'
 
 
 # --- verdicts -----------------------------------------------------------------------------
