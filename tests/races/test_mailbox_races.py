@@ -515,3 +515,77 @@ def test_new_work_and_a_resumption_at_once_are_one_run(
     finish(conn, held, run_id)
     assert drained(conn) == []
     assert rows(conn, "select from pgmailbox.runs where status <> 'done'") == []
+
+
+# --- what waited for the thread looks again ----------------------------------------------
+
+
+def test_a_start_that_waited_for_an_edit_and_was_interrupted_meanwhile_reads_nothing(
+    conn: Connection, opened: Connection, meanwhile: Meanwhile
+) -> None:
+    delivered(conn, "a")
+    held = claimed(conn)
+    update(opened)
+    starting = meanwhile(start, held)
+    interrupt(opened)  # edit, and run anew
+    opened.commit()
+    with refused("PM003"):
+        starting.result()
+    let_go(conn, held)
+    assert drained(conn) == [["a"]]
+
+
+@pytest.mark.parametrize("writes", ["freeze", "append_messages"])
+def test_nor_does_a_run_read_or_write_that_was_interrupted_while_it_waited(
+    conn: Connection, opened: Connection, meanwhile: Meanwhile, writes: str
+) -> None:
+    held, run_id = started(conn, "s")
+    delivered(conn, "a", boundary="next_step")
+    update(opened)
+
+    def write(session: Connection) -> None:
+        if writes == "freeze":
+            named = {"boundary": "next_step", "claim_token": held["claim_token"]}
+            call(session, "freeze", thread_id="t", run_id=run_id, **named)
+        else:
+            given = {"run_id": run_id, "messages": "[{}]", **fence(held)}
+            call(session, "append_messages", thread_id="t", **given)
+
+    writing = meanwhile(write)
+    interrupt(opened)
+    opened.commit()
+    with refused("PM003", "t is lost"):
+        writing.result()
+    let_go(conn, held)
+    assert committed(conn) == ["s"]
+    assert drained(conn) == [["a"]]
+
+
+def test_a_freeze_without_a_token_that_waited_finds_the_thread_claimed(
+    conn: Connection, opened: Connection, meanwhile: Meanwhile
+) -> None:
+    delivered(conn, "a")
+    update(opened)
+    freezing = meanwhile(freeze)
+    held = claimed(conn)
+    opened.commit()
+    with refused("PM003", "claimed meanwhile"):
+        freezing.result()
+    assert names(start(conn, held)) == ["a"]
+
+
+@pytest.mark.parametrize("ending", ["finish", "wait"])
+def test_a_run_does_not_end_under_a_claim_that_was_interrupted_meanwhile(
+    conn: Connection, opened: Connection, meanwhile: Meanwhile, ending: str
+) -> None:
+    held, run_id = started(conn, "a")
+    lock = "select from pgmailbox.run where run_id = %s for update"
+    opened.execute(lock.encode(), [run_id])
+    ends = meanwhile(finish if ending == "finish" else wait, held, run_id)
+    interrupt(conn)  # after the claim was looked at, before the dispatch is acked
+    opened.commit()
+    with refused("PM003", "stale"):
+        ends.result()
+    assert run(conn, run_id)["status"] == "running"
+    let_go(conn, held)
+    assert run(conn, run_id)["termination"] == "cancelled"

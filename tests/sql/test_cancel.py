@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tests.calls import call, call_one, claimed, claims, enqueued, fence, ids, loaded, told
+from tests.mailboxes import delivered, drained, finish, live, pending, run, start
 
 if TYPE_CHECKING:
     import psycopg
@@ -71,3 +72,33 @@ def test_its_dedupe_key_is_free_again(conn: Connection) -> None:
     cancelled(conn, enqueued(conn, thread_id="t", dedupe_key="k"))
     fresh = enqueued(conn, thread_id="t", dedupe_key="k")
     assert ids(claims(conn)) == [fresh["dispatch_id"]]
+
+
+def test_what_was_left_to_it_by_another_dispatch_gets_a_reader_of_its_own(conn: Connection) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    run_id = start(conn, held)[0]["run_id"]
+    delivered(conn, "c")
+    [second] = live(conn)
+    finish(conn, held, run_id)
+    assert live(conn) == [second], "it will read b, too"
+    assert call(conn, "cancel", dispatch_id=second["dispatch_id"])
+    assert drained(conn) == [["b"], ["c"]]
+
+
+def test_what_came_with_it_alone_is_left_to_a_person(conn: Connection) -> None:
+    delivered(conn, "a")
+    [only] = live(conn)
+    call(conn, "cancel", dispatch_id=only["dispatch_id"])
+    assert live(conn) == []
+    assert pending(conn) == ["a"]
+
+
+def test_when_the_retry_of_a_run_is_cancelled_what_it_left_unread_is_read(conn: Connection) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    run_id = start(conn, held)[0]["run_id"]
+    call(conn, "nack", error="later", delay="1 h", **fence(held))
+    call(conn, "cancel", dispatch_id=held["dispatch_id"])
+    assert run(conn, run_id)["termination"] == "cancelled"
+    assert drained(conn) == [["b"]]

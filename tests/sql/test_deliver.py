@@ -191,3 +191,11 @@ def test_what_an_interrupt_overtook_is_read(conn: Connection, connect: Connect) 
     slow.commit()
     assert [d["dispatch_epoch"] for d in live(conn)] == [0], "stale: never handed out"
     assert drained(conn) == [["late"]]
+
+
+@pytest.mark.parametrize("boundary", ["next_step", "resume_input"])
+def test_a_run_of_another_thread_is_no_target(conn: Connection, boundary: str) -> None:
+    other = call_one(conn, "create_run", thread_id="other")
+    with refused("PM005", "of thread other"):
+        delivered(conn, "a", boundary=boundary, target_run_id=other["run_id"])
+    assert pending(conn) == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.calls import call, call_one, refused, scalar
-from tests.mailboxes import delivered, drained, names, pending, started
+from tests.mailboxes import delivered, drained, live, names, pending, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,3 +204,25 @@ def test_a_delivery_that_commits_late_changes_the_queue_revision(
     slow.commit()
     assert revision(conn) != seen
     assert pending(conn) == ["late", "a"]
+
+
+@pytest.mark.parametrize("edit", ["retract", "reorder"])
+def test_where_an_edit_clears_the_way_what_stood_behind_is_read(
+    conn: Connection, edit: str
+) -> None:
+    delivered(conn, "w", boundary="next_step", barrier=True, fallback_to_new_run=False)
+    delivered(conn, "m")
+    assert drained(conn) == [], "no new run gets past the barrier"
+    assert live(conn) == []
+    if edit == "retract":
+        call(conn, "retract_pending", thread_id="t", message_id="w")
+    else:
+        call(conn, "reorder_pending", thread_id="t", message_ids=["m", "w"])
+    assert drained(conn) == [["m"]]
+
+
+def test_an_edit_makes_no_reader_for_what_was_not_to_have_one(conn: Connection) -> None:
+    delivered(conn, "a", "b", "c", ensure_dispatch=False)
+    call(conn, "retract_pending", thread_id="t", message_id="a")
+    call(conn, "reorder_pending", thread_id="t", message_ids=["c", "b"])
+    assert live(conn) == []

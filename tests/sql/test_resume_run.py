@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.calls import call, call_one, claimed, enqueued, fence, refused
+from tests.mailboxes import run, started, wait
 from tests.sessions import one, wait_blocked
 
 if TYPE_CHECKING:
@@ -78,3 +79,21 @@ def test_only_a_run_that_waits_can_be_resumed(conn: Connection) -> None:
     created = call_one(conn, "create_run", thread_id="t")
     with refused("PM005", "created"):
         call(conn, "resume_run", run_id=created["run_id"])
+
+
+def test_what_each_has_to_say_is_there_when_the_run_goes_on(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    assert call(conn, "resume_run", run_id=run_id, detail='{"first": 1}')
+    assert call(conn, "resume_run", run_id=run_id, detail='{"second": 2}') == []
+    assert run(conn, run_id)["detail"] == {"first": 1, "second": 2}
+
+
+@pytest.mark.parametrize("detail", ["null", "[]", "1"])
+def test_what_is_said_of_it_is_an_object(conn: Connection, detail: str) -> None:
+    held, run_id = started(conn, "a")
+    with refused("PM005", "object"):
+        call(conn, "wait_run", run_id=run_id, reason="user_input", detail=detail, **fence(held))
+    wait(conn, held, run_id)
+    with refused("PM005", "object"):
+        call(conn, "resume_run", run_id=run_id, detail=detail)

@@ -115,3 +115,19 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with refused("PM005", match):
         limit(conn, max_depth, on_full)
+
+
+@pytest.mark.parametrize("on_full", ["reject", "drop_oldest", "coalesce"])
+def test_what_is_delivered_twice_is_told_and_changes_nothing(
+    conn: Connection, on_full: str
+) -> None:
+    limit(conn, 1, on_full)
+    delivered(conn, "a")
+    with refused("PM001", "message a"):
+        delivered(conn, "a")
+    assert revisions(conn) == [("a", 1, "a")]
+    drained(conn)
+    delivered(conn, "b")
+    with refused("PM007", "message a"):
+        delivered(conn, "a")
+    assert revisions(conn) == [("b", 1, "b")]

@@ -20,7 +20,7 @@ from tests.mailboxes import (
     started,
     wait,
 )
-from tests.sessions import rows
+from tests.sessions import one, rows, set_clock
 
 if TYPE_CHECKING:
     import psycopg
@@ -309,3 +309,32 @@ def test_a_dispatch_without_a_thread_carries_no_run(conn: Connection) -> None:
     enqueued(conn)
     with refused("PM005", "no thread"):
         start(conn, claimed(conn))
+
+
+def test_a_retry_from_before_a_run_went_to_wait_does_not_resume_it(conn: Connection) -> None:
+    first, run_id = started(conn, "a")
+    call(conn, "nack", error="later", delay="1 min", **fence(first))
+    delivered(conn, "b")
+    second = claimed(conn)
+    assert names(start(conn, second)) == ["a", "b"], "it joins the run that waits for its retry"
+    wait(conn, second, run_id)
+    set_clock(conn, "2 min")
+    again = claimed(conn)
+    assert again["dispatch_id"] == first["dispatch_id"]
+    assert start(conn, again) == []
+    assert (run(conn, run_id)["status"], loaded(conn, again)["status"]) == ("waiting", "acked")
+    call(conn, "resume_run", run_id=run_id)
+    assert start(conn, claimed(conn)) == []
+    assert run(conn, run_id)["status"] == "running"
+
+
+def test_many_waiting_runs_do_not_cost_a_walk_each(conn: Connection) -> None:
+    for n in range(30):
+        held, run_id = started(conn, f"m{n}", kind=f"k{n}")
+        wait(conn, held, run_id)
+    walked = "select calls from pg_stat_user_functions where funcname = 'frozen_by_walk'"
+    conn.execute("set track_functions = 'all'")
+    held, run_id = started(conn, "last", kind="another")
+    finish(conn, held, run_id)
+    conn.execute("select pg_stat_force_next_flush()")
+    assert one(conn, walked)["calls"] < 10

@@ -249,3 +249,31 @@ def test_what_makes_no_sense_is_refused(
     with refused("PM005", match):
         submit(conn, "a", **arguments)
     assert committed(conn) == pending(conn) == []
+
+
+def test_replace_leaves_alone_what_has_started_and_waits_for_its_retry(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    call(conn, "nack", error="later", delay="0", **fence(held))
+    assert submit(conn, "b", when_busy="replace")["outcome"] == "queued"
+    assert run(conn, run_id)["status"] == "running"
+    assert drained(conn) == [["a", "b"]]
+
+
+def test_replace_leaves_alone_a_run_that_is_to_go_on(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    [resumed] = call(conn, "resume_run", run_id=run_id)
+    assert submit(conn, "b", when_busy="replace")["outcome"] == "queued"
+    assert loaded(conn, resumed)["status"] == "queued"
+    assert run(conn, run_id)["status"] == "waiting"
+
+
+def test_replace_takes_nothing_from_a_reader_that_is_claimed(conn: Connection) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    finish(conn, held, start(conn, held)[0]["run_id"])
+    reader = claimed(conn)  # of b, which came with the dispatch before it
+    delivered(conn, "c")
+    assert submit(conn, "d", when_busy="replace")["outcome"] == "replaced"
+    assert pending(conn) == ["b", "d"]
+    assert names(start(conn, reader)) == ["b"]

@@ -44,9 +44,7 @@ begin
          where t.thread_id = append_pending.thread_id and t.max_depth is not null)
     then
         select r.surplus, r.on_full into surplus, on_full
-          from make_room(
-                   append_pending.thread_id,
-                   jsonb_array_length(append_pending.messages)) r;
+          from make_room(append_pending.thread_id, append_pending.messages) r;
         if surplus > 0 and on_full = 'coalesce' then
             return coalesce_pending(
                 append_pending.thread_id, append_pending.messages, surplus,

@@ -30,6 +30,12 @@ begin
         select p.kind, p.queue, 128::smallint as priority into reader
           from pending_message p
          where p.thread_id = ensure_reader.thread_id and p.message_id = first_id;
+    elsif not exists (
+        select
+          from pending_message p
+         where p.thread_id = ensure_reader.thread_id and p.boundary = 'resume_input')
+    then
+        return null;
     else
         select r.kind, r.queue, r.priority into reader
           from run r

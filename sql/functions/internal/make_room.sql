@@ -1,4 +1,6 @@
--- make_room: see to it that so many messages fit into a limited mailbox.
+-- make_room: see to it that these messages fit into a limited mailbox.
+--
+-- What is known already does not come in at all (refuse_known).
 --
 -- reject: PM011 when they do not. drop_oldest: the oldest go, be it those of the same
 -- call. coalesce: the last one takes in what does not fit. surplus: how many of the new
@@ -9,7 +11,7 @@
 -- for an edit.
 -- Time: the database clock.
 create or replace function make_room(
-    thread_id text, messages int, out surplus int, out on_full text
+    thread_id text, messages jsonb, out surplus int, out on_full text
 )
 returns record
 language plpgsql
@@ -23,6 +25,7 @@ as $$
 #variable_conflict use_column
 declare
     mailbox thread;
+    arriving constant int := jsonb_array_length(make_room.messages);
     depth int;
     too_many int;
     dropped text[];
@@ -34,6 +37,12 @@ begin
     else
         mailbox := lock_thread(make_room.thread_id);
     end if;
+    perform refuse_known(
+        make_room.thread_id,
+        array(
+            select m.element ->> 'id'
+              from jsonb_array_elements(make_room.messages) m (element)
+             where m.element ? 'id'));
     surplus := 0;
     on_full := mailbox.on_full;
     -- the limit may have been lowered: how far beyond it is of interest to drop_oldest
@@ -42,13 +51,13 @@ begin
               from pending_message p
              where p.thread_id = make_room.thread_id
              limit case when on_full <> 'drop_oldest' then mailbox.max_depth end) p;
-    too_many := depth + make_room.messages - mailbox.max_depth;
-    if coalesce(too_many, 0) <= 0 or make_room.messages = 0 then
+    too_many := depth + arriving - mailbox.max_depth;
+    if coalesce(too_many, 0) <= 0 or arriving = 0 then
         return;
     elsif on_full = 'coalesce' then
-        surplus := least(too_many, make_room.messages);
+        surplus := least(too_many, arriving);
     elsif on_full = 'drop_oldest' then
-        surplus := greatest(make_room.messages - mailbox.max_depth, 0);
+        surplus := greatest(arriving - mailbox.max_depth, 0);
         with gone as (
             delete from pending_message p
              where p.thread_id = make_room.thread_id
@@ -72,12 +81,12 @@ begin
         raise exception 'the mailbox of thread % is full', make_room.thread_id using
             errcode = 'PM011',
             detail = format('%s of %s are pending, %s more do not fit', depth,
-                            mailbox.max_depth, make_room.messages),
+                            mailbox.max_depth, arriving),
             hint = 'try again when the thread has read some, or set_mailbox_limit';
     end if;
 end
 $$;
 
-comment on function make_room(text, int) is
+comment on function make_room(text, jsonb) is
     'Internal: make room in a limited mailbox, or raise PM011; returns how many '
     'messages are not to be stored by themselves, and why.';

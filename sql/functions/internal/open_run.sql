@@ -24,6 +24,10 @@ begin
       from run r
      where r.thread_id = held.thread_id
        and r.status = 'waiting'
+       and (select exists (
+                select
+                  from pending_message p
+                 where p.thread_id = held.thread_id and p.boundary = 'resume_input'))
        and (r.kind = held.kind
             or exists (
                    select

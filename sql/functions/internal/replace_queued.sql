@@ -1,8 +1,10 @@
 -- replace_queued: what is queued in a thread and has not started makes way.
 --
 -- The dispatches become superseded and what came with them is retracted, and so is what
--- they would have read, that is, what came with a dispatch that is no more. One that is
--- locked (being claimed or cancelled) has started or ended, and stays out of it.
+-- they would have read, that is, what came with a dispatch that is no more, unless one
+-- is claimed that is about to read it. One that is locked (being claimed or cancelled)
+-- has started or ended, and stays out of it, and so does one whose run has started: it
+-- waits for its retry, or is to go on.
 --
 -- Locks: queued rows (skip locked), the thread.
 -- Time: the database clock.
@@ -25,11 +27,14 @@ begin
           from dispatch d
          where d.thread_id = replace_queued.thread_id
            and d.phase in ('ready', 'blocked')
+           and (select r.started_at from run r where r.run_id = d.run_id) is null
            for update skip locked)
         || array(
         select d.dispatch_id
           from dispatch d
-         where d.thread_id = replace_queued.thread_id and d.phase = 'scheduled'
+         where d.thread_id = replace_queued.thread_id
+           and d.phase = 'scheduled'
+           and (select r.started_at from run r where r.run_id = d.run_id) is null
            for update skip locked);
     if queued = '{}' then
         return 0;
@@ -43,7 +48,13 @@ begin
                and (select true
                       from dispatch d
                      where d.dispatch_id = p.dispatch_id
-                     limit 1) is null);
+                     limit 1) is null
+               and not exists (
+                       select
+                         from dispatch c
+                        where c.thread_id = replace_queued.thread_id
+                          and c.status = 'claimed'
+                          and c.run_status is null));
     perform touch_pending(replace_queued.thread_id);
     perform retire(queued, null, 'superseded', readers => false);
     return cardinality(queued);

@@ -170,7 +170,7 @@ begin
                  and k.thread_id is not null
                  and (k.status = 'superseded'
                       or k.run_id is not null
-                         and k.status in ('acked', 'dead_letter')
+                         and k.status in ('acked', 'dead_letter', 'cancelled')
                          and (select r.started_at is not null
                                 from run r
                                where r.run_id = k.run_id)))

@@ -20,16 +20,22 @@ as $$
 #variable_conflict use_column
 declare
     stale constant uuid[] := array(
-        select d.dispatch_id
+        select s.dispatch_id
           from jsonb_to_recordset(supersede_stale_keys.dispatches) as e (
                    thread_id text, dedupe_key text)
-          join dispatch d
-            on d.thread_id = e.thread_id and d.dedupe_key = e.dedupe_key
-          join thread_epoch t
-            on t.thread_id = d.thread_id
-         where e.dedupe_key is not null
-           and d.phase is not null
-           and d.dispatch_epoch < t.dispatch_epoch);
+         cross join lateral (
+             select d.dispatch_id, d.dispatch_epoch, d.phase
+               from dispatch d
+              where d.thread_id = e.thread_id
+                and d.dedupe_key = e.dedupe_key
+                and d.dedupe_key is not null
+              limit 1
+         ) s
+         where s.phase is not null
+           and s.dispatch_epoch < (
+                   select t.dispatch_epoch
+                     from thread_epoch t
+                    where t.thread_id = e.thread_id));
 begin
     perform retire(stale, null, 'superseded', lanes => 'owe');
 end

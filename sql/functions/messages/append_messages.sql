@@ -39,6 +39,7 @@ begin
         using errcode = 'PM003';
     end if;
     locked := lock_thread(append_messages.thread_id);
+    perform assert_still(append_messages.thread_id, carrier);
     if exists (
         select
           from run r

@@ -55,8 +55,12 @@ begin
             deliver.thread_id, '{}', deliver.kind, deliver.queue, 128, null, null, null,
             1, 'raise');
     end if;
-    if deliver.boundary = 'resume_input' then
+    if deliver.target_run_id is not null then
         select r.* into target from run r where r.run_id = deliver.target_run_id;
+        if target.thread_id <> deliver.thread_id then
+            raise exception 'run % is of thread %, not %', target.run_id,
+                  target.thread_id, deliver.thread_id using errcode = 'PM005';
+        end if;
     end if;
     if deliver.boundary = 'interrupt' then
         perform interrupt_lane(deliver.thread_id);
@@ -66,9 +70,16 @@ begin
     then
         carrier := enqueue(
             thread_id => deliver.thread_id,
-            kind => coalesce(nullif(deliver.kind, 'default'), target.kind, 'default'),
-            queue => coalesce(
-                nullif(deliver.queue, 'default'), target.queue, 'default'));
+            kind => case
+                when deliver.boundary = 'resume_input' and deliver.kind = 'default'
+                then coalesce(target.kind, 'default')
+                else deliver.kind
+            end,
+            queue => case
+                when deliver.boundary = 'resume_input' and deliver.queue = 'default'
+                then coalesce(target.queue, 'default')
+                else deliver.queue
+            end);
     elsif deliver.boundary = 'interrupt' then
         perform ensure_reader(deliver.thread_id);
     end if;

@@ -38,6 +38,7 @@ begin
     perform check_boundary("freeze".boundary);
     carrier := assert_lane("freeze".thread_id, "freeze".claim_token);
     locked := lock_thread("freeze".thread_id);
+    perform assert_still("freeze".thread_id, carrier);
     perform check_message_version(locked, "freeze".expected_message_version);
     select r.* into reader from run r where r.run_id = "freeze".run_id;
     if reader.thread_id <> "freeze".thread_id or reader.status = 'done' then

@@ -4,6 +4,9 @@
 -- since the caller looked makes it PM006. They take fresh ranks, so that what is being
 -- delivered at this moment, and is not seen yet, may come to stand before them.
 --
+-- Where a new run can now read what it could not before, a dispatch is ensured that
+-- does.
+--
 -- Joined by hashing, whatever the statistics say: nested loops over a queue that was
 -- thought to be empty take hours.
 --
@@ -25,6 +28,7 @@ as $$
 declare
     found_ids text[];
     revision bigint;
+    was_readable boolean;
 begin
     perform check_thread_id(reorder_pending.thread_id);
     if reorder_pending.message_ids is null then
@@ -63,6 +67,7 @@ begin
             hint = 'read them again (list_pending)';
     end if;
 
+    was_readable := is_readable(reorder_pending.thread_id);
     with fresh as materialized (
         select i.message_id, nextval('event_id_seq') as rank
           from (select i.message_id
@@ -76,6 +81,9 @@ begin
      where p.thread_id = reorder_pending.thread_id
        and p.message_id = fresh.message_id;
     perform touch_pending(reorder_pending.thread_id);
+    if not was_readable and is_readable(reorder_pending.thread_id) then
+        perform ensure_reader(reorder_pending.thread_id);
+    end if;
     return query select * from pending_entries(reorder_pending.thread_id);
 end
 $$;

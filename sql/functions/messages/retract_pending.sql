@@ -1,6 +1,7 @@
 -- retract_pending: take a message back, as long as no run has read it.
 --
--- Later ones close up. Its id is free again.
+-- Later ones close up. Its id is free again. Where it kept a new run from reading what
+-- stands behind it, a dispatch is ensured that does.
 --
 -- Locks: the thread, then the message.
 -- Time: the database clock.
@@ -18,6 +19,8 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+    was_readable boolean;
 begin
     perform lock_pending(
         retract_pending.thread_id, retract_pending.message_id,
@@ -26,10 +29,14 @@ begin
     select *
       from pending_entries(
                retract_pending.thread_id, array[retract_pending.message_id]);
+    was_readable := is_readable(retract_pending.thread_id);
     delete from pending_message p
      where p.thread_id = retract_pending.thread_id
        and p.message_id = retract_pending.message_id;
     perform touch_pending(retract_pending.thread_id);
+    if not was_readable and is_readable(retract_pending.thread_id) then
+        perform ensure_reader(retract_pending.thread_id);
+    end if;
 end
 $$;
 

@@ -46,7 +46,7 @@ begin
        set run_status = 'done', termination = finish_run.termination,
            run_response = finish_run.response, run_error = finish_run.error
      where d.dispatch_id = held.dispatch_id;
-    perform retire(array[held.dispatch_id], array[held.claim_token], 'acked');
+    perform ack_claimed(held);
     return ended;
 end
 $$;

@@ -10,7 +10,8 @@
 -- that waits for its retry, so that what begins with messages is one open run a thread.
 -- Otherwise for the run that was submitted, or one that is made. If there is nothing to
 -- read, the dispatch is acked, and nothing returned. A submitted run whose messages
--- others have read is done, with the termination `merged`.
+-- others have read, or that a barrier keeps for a later run, is done, with the
+-- termination `merged`.
 --
 -- The run that reads is in the messages and in the dispatch.
 --
@@ -44,6 +45,10 @@ begin
         using errcode = 'PM005';
     end if;
     locked := lock_thread(held.thread_id);
+    if held.dispatch_epoch < current_dispatch_epoch(held.thread_id) then
+        -- interrupted while this waited for the thread
+        perform lost_claim(held.dispatch_id, held.claim_token);
+    end if;
     going := carried_run(held, start_run.run_id);
     perform close_abandoned_runs(held.thread_id, going.run_id);
 
@@ -69,7 +74,7 @@ begin
              where r.run_id = submitted;
         end if;
         if ids || resume_ids = '{}' then
-            perform retire(array[held.dispatch_id], array[held.claim_token], 'acked');
+            perform ack_claimed(held);
             return;
         elsif going.run_id is null and submitted is null then
             going := create_run(
@@ -80,6 +85,16 @@ begin
         end if;
     elsif going.status = 'waiting' then
         resume_ids := choose_pending(held.thread_id, 'resume_input', going.run_id);
+        -- a retry that was left from before the run went to wait is no reason to go on
+        if held.run_id is not null
+           and held.dispatch_id is distinct from going.dispatch_id
+           and held.created_at < going.updated_at
+           and resume_ids || choose_pending(held.thread_id, 'new_run', going.run_id)
+               = '{}'
+        then
+            perform ack_claimed(held);
+            return;
+        end if;
     end if;
 
     update run r

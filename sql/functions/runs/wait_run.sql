@@ -35,6 +35,7 @@ begin
               coalesce(quote_literal(wait_run.reason), 'null')
         using errcode = 'PM005', hint = array_to_string(reasons, ', ');
     end if;
+    perform check_detail(wait_run.detail);
     held := assert_claim(wait_run.dispatch_id, wait_run.claim_token);
     perform assert_running(wait_run.run_id, held);
     update run r
@@ -45,7 +46,7 @@ begin
     update dispatch d
        set run_status = 'waiting'
      where d.dispatch_id = held.dispatch_id;
-    perform retire(array[held.dispatch_id], array[held.claim_token], 'acked');
+    perform ack_claimed(held);
     return waiting;
 end
 $$;
