@@ -73,7 +73,7 @@ class MailboxConfig:
     """How long terminal dispatches and events are kept."""
     max_attempts: int = 5
     retry_delay: Duration = timedelta(seconds=0.25)
-    """Delay before the second attempt; doubles with every failure."""
+    """Longest delay before the second attempt, half of it random; doubles with every failure."""
     max_retry_delay: Duration = timedelta(seconds=30)
     poll_interval: Duration = timedelta(seconds=2)
     """How often an idle worker looks without having been notified."""
@@ -111,7 +111,8 @@ class LifecycleConfig:
     recovery_attempts: int = 1
     recovery_retry_delay: Duration = 0.25
     maintenance_callback: Callable[[], object] | None = None
-    """Called after each clean-up (a coroutine is awaited); its failure is logged, not raised."""
+    """Called after each clean-up (a coroutine is awaited); its failure is logged, not raised. It is
+    called on the event loop: one that blocks holds up handlers and the renewal of leases."""
 
     def __post_init__(self) -> None:
         for name in ("startup_delay", "recovery_retry_delay"):

@@ -14,7 +14,7 @@
     │   ├── ThreadBusy         PM010  the thread is at work and the call asked not to wait
     │   └── MailboxFull        PM011  the thread has reached its limit: try later, or shed
     ├── LifecycleBusy          someone else starts or stops this mailbox: wait for it
-    ├── Unavailable            the database cannot be reached: retry, nothing is known to be done
+    ├── Unavailable            the database cannot be reached: nothing was sent, try again
     ├── MigrationError         a file of the schema was not accepted: nothing was migrated
     └── EmbeddedServerError    no server of our own could be found or started
 
@@ -137,7 +137,11 @@ class LifecycleBusy(PgMailboxError):  # noqa: N818 - see the module's docstring
 
 
 class Unavailable(PgMailboxError):  # noqa: N818 - see the module's docstring
-    """The database cannot be reached. What was in flight may or may not have been committed."""
+    """The database cannot be reached, so nothing was sent.
+
+    Of a call whose connection breaks half-way psycopg's `OperationalError` tells: it may or may not
+    have been carried out.
+    """
 
 
 class MigrationError(PgMailboxError):

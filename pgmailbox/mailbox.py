@@ -65,9 +65,9 @@ class Mailbox(Conversations):
 
     Takes a DSN, or an open or unopened `AsyncConnectionPool` of the application (which stays the
     application's to close). The first call opens it; ``async with`` or `open` does so early.
-    Its connections should be left at READ COMMITTED, and there must be more of them than handlers
-    keep for themselves. ``listen_dsn`` is for databases behind a transaction pooler: LISTEN needs a
-    session of its own.
+    Its connections should be left at READ COMMITTED and speak UTF-8, and it should have more of
+    them than handlers hold at once. ``listen_dsn`` is for databases behind a transaction pooler:
+    LISTEN needs a session of its own.
 
     Every method raises `PgMailboxError` subclasses for what the database refuses, and psycopg's own
     errors otherwise; after an `OperationalError` it is unknown whether the call was carried out.
@@ -236,9 +236,9 @@ class Mailbox(Conversations):
 
         With ``connection`` it is part of the caller's transaction and durable when that commits;
         without, it is durable when this returns, and what other tasks enqueue at the same moment
-        goes along in the same statement. ``payload`` is anything JSON. ``delay`` and
-        ``available_at`` (aware) put its start off; ``dedupe_key`` allows one live dispatch a thread
-        (a queue, where there is no thread).
+        goes along in the same statement; a call that is cancelled meanwhile may be carried out all
+        the same. ``payload`` is anything JSON. ``delay`` and ``available_at`` (aware) put its start
+        off; ``dedupe_key`` allows one live dispatch a thread (a queue, where there is no thread).
 
         Raises `AlreadyExists` (PM001) for a dispatch_id that exists, `DuplicateKey` (PM002) for a
         dedupe_key that is live, unless ``on_duplicate="return"`` asks for the live dispatch, and
@@ -388,7 +388,12 @@ class Mailbox(Conversations):
     async def set_lane_policy(
         self, thread_id: str, policy: Literal["skip", "strict", "halt"]
     ) -> None:
-        """Set what a thread's lane does when its head has to wait or has failed."""
+        """Set what a thread's lane does when its head has to wait or has failed.
+
+        With ``skip`` (the default) a dispatch that waits for its time does not hold up those behind
+        it, with ``strict`` it does; ``halt`` is strict, and a dead letter stops the thread until
+        `resume_thread` or `retry_dispatch`.
+        """
         await self._run(self._functions.set_lane_policy(thread_id, policy))
 
     # --- repair and clean-up ----------------------------------------------------------------
@@ -425,12 +430,11 @@ class Mailbox(Conversations):
         """Register the function for a kind of dispatch; sync functions run in threads.
 
         Its return value (JSON) becomes the dispatch's ``run_response``. A handler that runs longer
-        than ``timeout`` is cancelled and nacked, whatever it does then but to raise `DeadLetter` or
-        `Retry`; ``concurrency`` bounds how many of this kind run at a time in this process;
-        ``retry_delay`` replaces the mailbox's.
-        ``max_attempts`` gives a failure up earlier than the dispatch would; later it cannot, since
-        the dispatch's own number stands in the database. Raises `InvalidArgument` for a kind that
-        has a handler already.
+        than ``timeout`` is cancelled, and the attempt has failed whatever it does afterwards,
+        unless it raises `DeadLetter` or `Retry`; ``concurrency`` bounds how many of this kind run
+        at a time in this process; ``retry_delay`` replaces the mailbox's. ``max_attempts`` gives a
+        failure up earlier than the dispatch would; later it cannot, since the dispatch's own number
+        stands in the database. Raises `InvalidArgument` for a kind that has a handler already.
         """
 
         def register(function: F) -> F:

@@ -55,7 +55,7 @@ SETTLED: Final = Instrument(
     "pgmailbox.dispatches.settled",
     Kind.COUNTER,
     "1",
-    "Dispatches settled by this process: ack, nack, dead, release, supersede; or lost.",
+    "Dispatches settled by this process: ack, nack, dead, release, supersede, finish, wait; lost.",
     ("outcome",),
 )
 DEAD_LETTERED: Final = Instrument(

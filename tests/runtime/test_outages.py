@@ -200,8 +200,8 @@ async def test_backends_that_are_terminated_are_replaced_and_nothing_is_lost(
         assert terminated > 3, "the listener's too"
         assert handle.is_running
         listening = (
-            "select from pg_stat_activity"
-            " where application_name = %s and query like 'LISTEN%%' or query like '%%announce%%'"
+            "select from pg_stat_activity where application_name = %s"
+            " and (query ilike 'listen%%' or query like '%%announce_consumer%%')"
         )
         await wait_until_async(lambda: rows(conn, listening, [name]))
         await until_status(mailbox, await mailbox.enqueue(600), "acked")

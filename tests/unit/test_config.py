@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from typing import Any
 
@@ -101,10 +101,6 @@ def test_a_consumer_is_named_by_host_and_process_and_unlike_any_other() -> None:
     assert first != second
     own = MailboxConfig(consumer_id="mine")
     assert named(own) is own
-
-
-def test_every_field_that_needs_words_has_them() -> None:
-    assert {field.name for field in fields(MailboxConfig)} >= {"schema", "queues", "concurrency"}
 
 
 @pytest.mark.parametrize(
