@@ -73,6 +73,8 @@ def _listener(  # noqa: PLR0913, PLR0917 - as above
                 worker.wake()
             case {"event": "interrupt", "dispatch_id": str(dispatch_id)}:
                 worker.look_after(UUID(dispatch_id))
+            case {"event": "interrupt", "thread_id": str(thread_id)}:
+                worker.look_after_thread(thread_id)
             case {"event": "command", "dispatch_id": str(dispatch_id)}:
                 worker.command_arrived(UUID(dispatch_id))
             case _:

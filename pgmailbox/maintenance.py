@@ -208,7 +208,10 @@ class Maintenance:
             result = self._callback()
             if inspect.isawaitable(result):
                 await result
-        except Exception:  # noqa: BLE001 - the application's code; its failure is contained
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # we are cancelled, and not something that it has waited for
             metrics.record(metrics.PASSES, 1, loop="callback", result="failed")
             _log.exception("maintenance_callback.failed")
 

@@ -99,9 +99,9 @@ class SyncMailbox(SyncConversations):
 
     def _opened(self) -> ConnectionPool[Any]:
         if self._pid != os.getpid():  # what the parent process has is the parent's
-            self._pid = os.getpid()
             self._opening, self._pool = threading.Lock(), None
             self.config = named(self._configured)
+            self._pid = os.getpid()
         with self._opening:
             if self._pool is None:
                 self._pool = self._checked(self._given)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from pgmailbox.errors import PgMailboxError, Unavailable
+from pgmailbox.backoff import is_away, is_from_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ class Combiner:
         try:
             made = await self._run(self._functions.enqueue_many(requests, max_attempts=1))
         except Exception as error:  # noqa: BLE001 - it belongs to the callers
-            if isinstance(error, PgMailboxError) and not isinstance(error, Unavailable):
+            if is_from_database(error) and not is_away(error):
                 return False
             for _, answer in batch:
                 _refuse(answer, error)
@@ -140,6 +140,7 @@ def _is_plain(request: EnqueueRequest) -> bool:
     return (
         request.payload is not None  # null there means that none is given
         and request.dispatch_id is None
+        and request.run_id is None
         and request.dedupe_key is None
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pgmailbox.models import DISPATCH_COLUMNS
-from pgmailbox.store.calls import Schema, nothing, one_dispatch, pairs, scalars
+from pgmailbox.store.calls import Schema, nothing, one_dispatch, pairs, scalar, scalars
 from pgmailbox.store.claims import CLAIMED_COLUMNS, claimed_row, documents, uuids
 from pgmailbox.store.documents import error_text
 
@@ -127,6 +127,10 @@ class ConsumerFunctions(Schema):
             scalars,
             _raw_ids("release_many"),
         )
+
+    def clock(self) -> Call[datetime]:
+        """Call `clock`."""
+        return self.call("clock", {}, scalar)
 
     def release_strays(
         self, consumer_id: str, held_tokens: Collection[bytes], after: datetime

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import time
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from pgmailbox.backoff import persistently, retry_delay
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 _log: Final = get_logger("worker")
 _RETURNED: Final = "the handler's return value"
 _NOTHING: Final = Ack()
+_SAYINGS: Final = (DeadLetter, Retry, RunEnds, RunWaits, Snooze)
+"""What a handler raises to say what is to become of its dispatch."""
 
 
 class Execution:
@@ -69,6 +72,8 @@ class Execution:
         for is the handler's own doing, and a failure like any other. So is what it raises beyond
         `Exception`: a `SystemExit` from some library must not take the worker down.
         """
+        if time.monotonic() >= self._hold.deadline:
+            return Release()  # the loop was held up: it may run elsewhere by now
         limit = self._handler.timeout
         try:
             verdict = await (self._call() if limit is None else self._call_within(limit))
@@ -143,6 +148,7 @@ class Execution:
         return result
 
     def _judge(self, error: BaseException) -> Verdict:
+        error = _only_outcome(error)
         why = self._hold.let_go
         is_late = self._timed_out or (why is not None and why.is_final)
         said = None if is_late else self._said_of_run(error)
@@ -219,6 +225,19 @@ def verdict_of(why: LetGo) -> Verdict:
         case LetGo.STOPPED:
             return Release()
     assert_never(why)
+
+
+def _only_outcome(error: BaseException) -> BaseException:
+    """Return what a handler has said in a task group, where that is all that the group has raised.
+
+    A group wraps whatever leaves it, and cancels the rest of its tasks.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        inner: BaseException = error.exceptions[0]
+        if not isinstance(inner, (*_SAYINGS, BaseExceptionGroup)):
+            break
+        error = inner
+    return error
 
 
 def _acked(returned: object) -> Ack:

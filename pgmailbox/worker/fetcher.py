@@ -38,6 +38,7 @@ from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+    from datetime import datetime
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.store import Call, Functions, Store
@@ -112,8 +113,8 @@ class Fetcher:
         """What the last claim has brought, until it is delivered, and when it was sent."""
         self._is_useless = False
         """Whether nothing of that can be run here."""
-        self._last: Claimed | None = None
-        """The last that it was given, by the database's clock."""
+        self._last_at: datetime | None = None
+        """When it was last given something, or when it began: by the database's clock."""
         self._is_unheard = False
         """Whether a claim was sent whose answer has not come."""
         self._not_before = 0.0
@@ -125,7 +126,12 @@ class Fetcher:
         self._lacks_room = False
         """Whether it waits for room, and for nothing else."""
         self.is_idle = False
-        """Whether the last claim found nothing, with room for more."""
+        """Whether the last claim found nothing that can be run here, with room for more."""
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether something may be claimed for this process that it does not hold yet."""
+        return self._is_unheard or bool(self._brought)
 
     def stop(self) -> None:
         """Claim nothing more; `run` ends after the claim that may be on its way."""
@@ -154,6 +160,9 @@ class Fetcher:
     async def run(self) -> None:
         """Claim until stopped."""
         try:
+            self._last_at = await self._persistently(
+                lambda: self._session.run(self._functions.clock()), "clock"
+            )
             while not self._stopping.is_set():
                 await self._step()
         except (psycopg.Error, PgMailboxError):
@@ -258,7 +267,7 @@ class Fetcher:
         if not rows:
             return
         self._pause = _FIRST_PAUSE
-        self._last = max(rows, key=lambda row: row.last_claimed_at)
+        self._last_at = max(rows, key=lambda row: row.last_claimed_at).read("last_claimed_at")
         self._brought, self._brought_at = rows, sent
         if self._acks:  # the next call follows at once, and the server need not wait for handlers
             asyncio.get_running_loop().call_soon(self._hand_out)
@@ -270,14 +279,15 @@ class Fetcher:
         rows, self._brought = self._brought, ()
         if rows:
             self._is_useless = not self._deliver(rows, self._brought_at)
+            self.is_idle = self._is_useless
 
     async def _release_strays(self) -> None:
         """Give back what the last claim may have taken, if its answer was lost."""
-        if not self._is_unheard or self._last is None:
+        if not self._is_unheard or self._last_at is None:
             return
         strays = await self._store.run(
             self._functions.release_strays(
-                self._config.consumer_id, self._held_tokens(), self._last.read("last_claimed_at")
+                self._config.consumer_id, self._held_tokens(), self._last_at
             )
         )
         if strays:

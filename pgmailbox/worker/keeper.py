@@ -61,6 +61,9 @@ class Keeper(Renews):
         shortest = min(lease.total_seconds() for lease in self._leases.values())
         self._interval = min(config.seconds("lease_renewal_interval"), shortest / 3)
         self._bell = Bell()
+        self._alarm = Bell()
+        self._looks_at = 0.0
+        """When deadlines are looked at next."""
         self._turn = asyncio.Lock()
 
     def deadline(self, since: float, *, suspended: bool = False) -> float:
@@ -72,6 +75,11 @@ class Keeper(Renews):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._renew_forever())
             tasks.create_task(self._watch_forever())
+
+    def note_deadline(self, deadline: float) -> None:
+        """Look at deadlines by then: something is held whose lease has to be given up then."""
+        if deadline < self._looks_at:
+            self._alarm.ring()
 
     def note_loss(self, hold: Hold) -> None:
         """Give a hold up whose dispatch has been claimed anew."""
@@ -86,7 +94,7 @@ class Keeper(Renews):
         """Renew these now. Raises psycopg's error when the database cannot be reached."""
         async with self._turn:  # a short lease must not overtake a long one
             alike: defaultdict[tuple[bool, bool], list[Hold]] = defaultdict(list)
-            for hold in filter(_is_ours, holds):
+            for hold in filter(self._needs_it, holds):
                 alike[hold.suspended, hold.has_been_suspended].append(hold)
             for (suspended, exactly), some in alike.items():
                 await self._renew(some, suspended=suspended, exactly=exactly)
@@ -106,17 +114,19 @@ class Keeper(Renews):
         # one connection gone silent must not cost the leases: there is time for a second try
         held = await self._store.run(call, patience=max(self._interval, _PATIENCE))
         newest = {hold.dispatch_id: hold for hold in self._holds}  # whose claim is the current one
-        for hold in filter(_is_ours, holds):
+        for hold in filter(_is_not_lost, holds):
             is_newest = newest.get(hold.dispatch_id) is hold
             interrupted = held.get(hold.dispatch_id) if is_newest else None
             if interrupted is None:
+                if hold.settling:
+                    continue  # settled meanwhile; or lost, as the answer to that will tell
                 if hold.may_be_acked and await hold.is_acked():
                     hold.settling = True  # by its handler, which is about to end
                 elif _is_ours(hold):
                     self._let_go(hold, LetGo.LOST, "renewal refused")
                 continue
             hold.deadline = deadline
-            if interrupted and hold.let_go is None:
+            if interrupted and hold.let_go is None and not hold.settling:
                 self._let_go(hold, LetGo.INTERRUPTED, "thread interrupted")
 
     async def _renew_forever(self) -> None:
@@ -139,9 +149,10 @@ class Keeper(Renews):
             for hold in ours:
                 if now >= hold.deadline:
                     self._let_go(hold, LetGo.LOST, "not renewed in time")
-            # whatever is claimed meanwhile has its deadline later than this
             left = [hold.deadline - now for hold in ours if now < hold.deadline]
-            await asyncio.sleep(min([*left, self._interval]))
+            pause = min([*left, self._interval])
+            self._looks_at = now + pause
+            await self._alarm.heard(pause)
 
     def _let_go(self, hold: Hold, why: LetGo, evidence: str) -> None:
         _log.warning(
@@ -152,6 +163,16 @@ class Keeper(Renews):
             why=evidence,
         )
         self._say_let_go(hold, why)
+
+    def _needs_it(self, hold: Hold) -> bool:
+        """Tell whether a lease is to be renewed: also of what has waited long to be settled."""
+        if not hold.settling:
+            return _is_ours(hold)
+        return _is_not_lost(hold) and hold.deadline - time.monotonic() < 2 * self._interval
+
+
+def _is_not_lost(hold: Hold) -> bool:
+    return hold.let_go is not LetGo.LOST
 
 
 def _is_ours(hold: Hold) -> bool:

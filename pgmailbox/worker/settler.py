@@ -14,9 +14,11 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
+import psycopg
+
 from pgmailbox import metrics
 from pgmailbox.backoff import first_line, is_from_database, persistently
-from pgmailbox.errors import ClaimLost, Refused
+from pgmailbox.errors import ClaimLost, InvalidArgument, Refused
 from pgmailbox.models import DispatchStatus
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.verdicts import (
@@ -45,8 +47,11 @@ T = TypeVar("T")
 
 _log: Final = get_logger("worker")
 _MOST: Final = 1000
-_TRIES: Final = 3
-"""How often one dispatch is sent that the database does not accept, though it is there."""
+_AT_FAULT: Final = ("22", "54")
+"""Classes of errors about data: what cannot be converted, and what is too large."""
+_TRIES: Final = 8
+"""How often one dispatch is sent that the database does not accept, though it is there: over a
+dozen seconds, for a timeout or a deadlock may pass."""
 
 
 class Settler:
@@ -151,11 +156,11 @@ class Settler:
         other = plainer(verdict, error)
         if isinstance(error, ClaimLost):
             await self._after_loss(hold, verdict)
+        elif other is not None and _is_for_good(error):
+            await self._send([(hold, other)])
         elif tries < _TRIES:
             await asyncio.sleep(0.05 * 2**tries)
             await self._send(group, tries + 1)
-        elif other is not None:
-            await self._send([(hold, other)])
         else:
             raise error
 
@@ -209,6 +214,14 @@ class Settler:
                 return f.finish_run(run_id, *fence, termination=termination, response=response)
             case Wait(run_id=run_id, reason=reason, detail=detail):
                 return f.wait_run(run_id, *fence, reason=reason, detail=detail)
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Tell whether what was to be stored is at fault, so that it will never be accepted."""
+    if isinstance(error, InvalidArgument):
+        return True
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and state.startswith(_AT_FAULT)
 
 
 def _outcome(verdict: Verdict) -> str:

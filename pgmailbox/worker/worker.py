@@ -64,6 +64,10 @@ class Worker:
         self._running: set[asyncio.Task[Verdict]] = set()
         self._recorded = 0
         """How many of them the metrics know of."""
+        self._limited = 0
+        """How many in the buffer wait for a handler of their kind, not for a free slot."""
+        self._has_news = False
+        """Whether an interrupt may be about what a claim that is under way has taken."""
         self._lanes: set[str | bytes] = set()
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
@@ -107,8 +111,17 @@ class Worker:
 
     def look_after(self, dispatch_id: UUID) -> None:
         """Ask the database now whether a dispatch was interrupted, if it is held here."""
-        if self._holds.of(dispatch_id) is not None:
+        self._heed(held=self._holds.of(dispatch_id) is not None)
+
+    def look_after_thread(self, thread_id: str) -> None:
+        """Do so for whatever is held of a thread: somebody was just claiming it."""
+        self._heed(held=any(hold.thread_id == thread_id for hold in self._holds))
+
+    def _heed(self, *, held: bool) -> None:
+        if held:
             self._keeper.renew_soon()
+        elif self._fetcher.is_claiming:
+            self._has_news = True
 
     def command_arrived(self, dispatch_id: UUID) -> None:
         """Let a run that waits for commands look for one, if it is held here."""
@@ -174,7 +187,7 @@ class Worker:
     # --- from claim to handler ------------------------------------------------------------
 
     def _room(self, ahead: int) -> int:
-        held = len(self._running) + len(self._buffer)
+        held = len(self._running) + len(self._buffer) - self._limited
         excess = max(0, len(self._holds) - held - _UNSETTLED)
         return self._config.concurrency + ahead - held - excess
 
@@ -196,6 +209,10 @@ class Worker:
             if earlier is not None:
                 self._keeper.note_loss(earlier)
             self._admit(hold)
+        self._keeper.note_deadline(deadline)
+        if self._has_news:
+            self._has_news = False
+            self._keeper.renew_soon()
         self._start_waiting()
         if metrics.is_collected():
             _record_pickup(rows)
@@ -233,6 +250,7 @@ class Worker:
                 waiting.append(hold)
             else:
                 self._settle(hold, Release(limit.delay))
+        self._limited = sum(ahead.values())
         self._buffer.extendleft(reversed(waiting))
 
     def _limit(self, handler: Handler) -> Limit | None:

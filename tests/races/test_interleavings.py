@@ -817,3 +817,119 @@ def test_two_clean_ups_do_not_wait_for_each_other_and_count_each_row_once(
     assert (first, second) == (4, 6)
     opened.commit()
     assert one(conn, "select count(*) from pgmailbox.dispatch_history")["count"] == 0
+
+
+# --- what another session is just doing to the lane ---------------------------------------
+
+
+@ENDINGS
+@pytest.mark.parametrize("named", [True, False])
+def test_a_head_that_another_claim_is_just_promoting_is_not_overtaken(
+    conn: Connection, opened: Connection, impatient: Connection, ending: str, named: bool
+) -> None:
+    head = enqueued(conn, thread_id="t", delay=MINUTE)
+    for session in (conn, opened, impatient):
+        set_clock(session, "2 min")
+    assert claims(opened, queues=["of nobody"]) == []  # promotes what is due, of whatever queue
+    later = enqueued(conn, thread_id="t")
+    assert claims(impatient, **({"thread_id": "t"} if named else {})) == []
+    end(opened, ending)
+    assert drain(conn) == ids([head, later])
+
+
+def test_heads_in_a_queue_that_nobody_claims_from_cost_one_claim_no_lock_each(
+    conn: Connection, opened: Connection
+) -> None:
+    for queue in ("unserved", "served"):
+        threads = [{"thread_id": f"t{n}", "queue": queue} for n in range(600)]
+        call(conn, "enqueue_many", dispatches=Jsonb(threads))
+    assert claims(opened, max_dispatches=1, queues=["served"]) == []
+    held = "select count(*) as n from pg_locks where locktype = 'advisory' and pid = %s"
+    assert one(conn, held, [opened.info.backend_pid])["n"] < 10
+    opened.commit()
+    ready = (
+        "select count(*) as n from pgmailbox.dispatch where queue = 'served' and phase = 'ready'"
+    )
+    assert one(conn, ready)["n"] == 0, "none of them is looked at again"
+    both = {"max_dispatches": 1000, "queues": ["served", "unserved"]}
+    assert {d["queue"] for d in claims(conn, **both)} == {"unserved"}
+
+
+def test_what_is_behind_a_stale_head_of_another_queue_is_claimed(
+    conn: Connection, opened: Connection
+) -> None:
+    for n in range(3):
+        enqueued(opened, thread_id=f"t{n}", queue="unserved")
+        call(conn, "interrupt", thread_id=f"t{n}")
+    opened.commit()
+    sent = [enqueued(conn, thread_id=f"t{n}", queue="served") for n in range(3)]
+    found = [claimed(conn, queues=["served"]) for _ in range(3)]
+    assert sorted(map(str, ids(found))) == sorted(map(str, ids(sent)))
+
+
+@pytest.mark.parametrize("lets_go", ["ack", "nack"])
+def test_a_cancel_of_the_next_that_is_rolled_back_leaves_it_to_its_own_queue(
+    conn: Connection, opened: Connection, impatient: Connection, lets_go: str
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    first = enqueued(conn, thread_id="t", queue="a")
+    enqueued(conn, thread_id="t", queue="b")
+    for queue in ("a", "b"):  # parked behind what is held
+        assert claims(conn, queues=[queue]) == []
+    call(opened, "cancel", dispatch_id=first["dispatch_id"])
+    told_of = {"error": "e", "delay": MINUTE} if lets_go == "nack" else {}
+    call(impatient, lets_go, **fence(held), **told_of)
+    opened.rollback()
+    assert ids(claims(conn, queues=["a"])) == [first["dispatch_id"]]
+
+
+def test_a_cancel_of_one_that_waits_behind_others_delays_no_claim(
+    conn: Connection, opened: Connection, impatient: Connection
+) -> None:
+    [first, second, last] = call(
+        conn, "enqueue_many", dispatches=Jsonb([{"thread_id": "t"}] * 3)
+    )  # the first is ready, the others wait behind it
+    call(opened, "cancel", dispatch_id=second["dispatch_id"])
+    held = claimed(impatient)
+    assert held["dispatch_id"] == first["dispatch_id"]
+    opened.commit()
+    call(conn, "ack", **fence(held))
+    assert drain(conn) == [last["dispatch_id"]]
+
+
+def test_the_lease_of_a_guarded_claim_is_renewed_meanwhile(
+    conn: Connection, opened: Connection, impatient: Connection
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn, lease="1 s")
+    call(opened, "guard_claim", **fence(held))
+    renewed = call_one(impatient, "renew_leases", lease=MINUTE, **fences(held))
+    assert renewed["dispatch_id"] == held["dispatch_id"]
+    assert loaded(conn, held)["lease_until"] > held["lease_until"] + MINUTE / 2
+    set_clock(conn, "5 min")
+    assert call(conn, "reclaim_expired_leases") == [], "nobody takes it while it is guarded"
+    opened.commit()
+    assert ids(call(conn, "reclaim_expired_leases")) == [held["dispatch_id"]]
+
+
+def test_a_deep_lane_that_was_interrupted_holds_up_no_claim_of_another(
+    conn: Connection, opened: Connection
+) -> None:
+    many = Jsonb([{"thread_id": "deep"}] * 15_000)
+    opened.execute("select count(*) from pgmailbox.enqueue_batch(%s)", [many])
+    call(conn, "interrupt", thread_id="deep")
+    opened.commit()
+    other = enqueued(conn, thread_id="other")
+    after = enqueued(conn, thread_id="deep")
+    found = claims(conn)
+    assert ids(found) == ids([other, after])
+    left = """
+        select count(*) as n from pgmailbox.dispatch
+         where thread_id = 'deep' and dispatch_epoch = 0
+    """
+    assert one(conn, left)["n"] > 10_000, "a claim does not pay for all of it"
+    call(conn, "ack_many", **fences(*found))
+    last = enqueued(conn, thread_id="deep")
+    assert ids(claims(conn)) == [last["dispatch_id"]], "nor is it empty while there is something"
+    assert one(conn, left)["n"] < 10_000

@@ -134,11 +134,18 @@ begin
     if open_queues is null then
         return;
     end if;
-    while seen.owing loop
+    -- the rest is left to the next claim, or is paid where nothing is found
+    for n in 1 .. 10 loop
+        exit when not seen.owing;
         seen.owing := pay_lane_wakes(open_queues);
     end loop;
     if seen.due then
-        overdue := promote_due(open_queues) >= 1000;
+        perform promote_due(open_queues);
+        -- more than it makes ready in one go, or what another is just making ready
+        overdue := exists (
+            select
+              from dispatch d
+             where d.phase = 'scheduled' and d.available_at <= clock());
     end if;
 
     if claim.thread_id is not null then
@@ -305,8 +312,9 @@ begin
         if walked.stale_ids is not null then
             superseded := (supersede_queued(
                 walked.stale_threads, walked.stale_ids)).superseded;
-            while exists (select from lane_wake) and pay_lane_wakes(open_queues) loop
-            end loop;
+            if exists (select from lane_wake) then
+                perform pay_lane_wakes(open_queues);
+            end if;
         end if;
         if taken < cardinality(walked.led_by) then
             -- who led to a lane was not its head, or the head is locked
@@ -316,6 +324,11 @@ begin
             perform park(walked.passed_ids, open_queues);
         end if;
         rounds := rounds + 1;
+        if rounds > 1 and taken = 0 and walked.led_by is not null then
+            -- many more may stand like that behind heads that are others' to claim
+            perform park_unserved(
+                open_queues, walked.last_priority, walked.last_place);
+        end if;
         left_over := left_over || walked.left_ids
                      || case when taken < cardinality(walked.ids) then walked.ids end;
 
@@ -336,6 +349,9 @@ begin
         elsif front.is_remembered or walked.led_by is not null and not looks_again then
             looks_again := not front.is_remembered;
             select f.* into front from remembered_front(null) f;
+            after_priority := -1;
+            after_place := 0;
+        elsif exists (select from lane_wake) and pay_lane_wakes(open_queues) then
             after_priority := -1;
             after_place := 0;
         else

@@ -129,6 +129,7 @@ begin
                         where d.thread_id = e.thread_id
                           and d.phase in ('ready', 'blocked')
                           and d.priority = e.urgency
+                          and d.seq > (select s.last_value from event_id_seq s) - 1000
                         order by d.seq desc
                         limit 1) then 'blocked'
                    else 'ready'

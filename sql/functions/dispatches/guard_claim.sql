@@ -2,11 +2,11 @@
 --
 -- Called inside the handler's own transaction, it takes that down with it when the
 -- claim is lost or stale, and holds the claim until the transaction ends: nobody
--- reclaims or settles the dispatch in between. Renewals pass by and count it as held,
--- the run may read and append on another connection; an interrupt does not wait for it,
--- and makes the next call of the handler fail.
+-- reclaims or settles the dispatch in between. Its lease is renewed meanwhile, the run
+-- may read and append on another connection; an interrupt does not wait for it, and
+-- makes the next call of the handler fail.
 --
--- Locks: the dispatch row, for no key update, until the caller's transaction ends.
+-- Locks: the dispatch row, for key share, until the caller's transaction ends.
 -- Time: none.
 create or replace function guard_claim(dispatch_id uuid, claim_token uuid)
 returns void
@@ -23,7 +23,7 @@ begin
       from dispatch d
      where d.dispatch_id = guard_claim.dispatch_id
        and d.claim_token = guard_claim.claim_token
-       for no key update;
+       for key share;
     if not found or held.dispatch_epoch < (
         select e.dispatch_epoch from thread_epoch e where e.thread_id = held.thread_id)
     then

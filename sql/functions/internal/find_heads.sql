@@ -17,8 +17,8 @@
 -- led to it. Returns where the dispatches stand, all locked, in the order of the
 -- candidates; null where there is none to take.
 --
--- overdue: more has come due than promote_due makes ready in one go, so that a lane's
--- head may be among what is scheduled still.
+-- overdue: some is scheduled that has come due (more than promote_due makes ready in
+-- one go, or another is just making it ready), so that a lane's head may be among it.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function find_heads(

@@ -78,10 +78,10 @@ begin
                    union all
                    select closed.thread_id from closed))
     ), ahead as materialized (
-        select f.thread_id, g.dispatch_id, g.phase
+        select f.thread_id, g.dispatch_id, g.phase, g.priority, g.seq
           from free f
          cross join lateral (
-             select d.dispatch_id, d.phase
+             select d.dispatch_id, d.phase, d.priority, d.seq
                from dispatch d
               where d.thread_id = f.thread_id
                 and d.phase in ('ready', 'blocked')
@@ -123,7 +123,7 @@ begin
            and (d.phase = 'ready') is true
            and (d.thread_id = any (array(select held.thread_id from held))
              or d.thread_id = any (array(select closed.thread_id from closed))
-             or (select a.dispatch_id <> d.dispatch_id
+             or (select (a.priority, a.seq) < (d.priority, d.seq)
                    from ahead a
                   where a.thread_id = d.thread_id)
              or (select (w.priority, w.seq) < (d.priority, d.seq)

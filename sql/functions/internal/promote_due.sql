@@ -27,7 +27,7 @@ declare
     promoted record;
 begin
     with due as materialized (
-        select d.dispatch_id
+        select d.ctid as tid
           from dispatch d
          where d.phase = 'scheduled' and d.available_at <= now
          order by d.available_at, d.seq
@@ -35,12 +35,12 @@ begin
            for update skip locked
     ), placed as materialized (
         -- who has been due for longest stands first
-        select d.dispatch_id, nextval('event_id_seq') as place from due d
+        select d.tid, nextval('event_id_seq') as place from due d
     ), ready as (
         update dispatch d
            set phase = 'ready', place = p.place
           from placed p
-         where d.dispatch_id = p.dispatch_id
+         where d.ctid = p.tid
         returning d.queue
     )
     select count(*)::int as rows,

@@ -13,7 +13,8 @@
 --
 -- What it cannot do, the next claim does (pay_lane_wakes); such lanes are returned, and
 -- written down in lane_wake unless the caller says that it sees to them:
---   - every row is locked by others;
+--   - every row is locked by others, or one in front that is in another queue: where
+--     its holder rolls back, whoever serves that queue has to be led to the lane;
 --   - the head is stale, and its end will wake the one behind it;
 --   - the snapshot is older than this statement (REPEATABLE READ): it may not show what
 --     others have blocked since, and a row that they have touched would raise 40001.
@@ -58,7 +59,7 @@ begin
     end if;
     if followed <> '{}' then
         with head as materialized (
-            select f.thread_id, h.dispatch_id, h.phase,
+            select f.thread_id, h.dispatch_id, h.phase, h.priority, h.seq, h.queue,
                    case
                        when h.dispatch_id is null then null
                        when not (select exists (select from thread_epoch)) then false
@@ -69,7 +70,8 @@ begin
                    end as is_stale
               from unnest(followed) f (thread_id)
               left join lateral (
-                  select d.dispatch_id, d.phase, d.dispatch_epoch
+                  select d.dispatch_id, d.phase, d.dispatch_epoch, d.priority, d.seq,
+                         d.queue
                     from dispatch d
                    where d.thread_id = f.thread_id and d.phase in ('ready', 'blocked')
                    order by d.priority, d.seq
@@ -101,7 +103,14 @@ begin
                                 from dispatch d
                                where d.thread_id = h.thread_id
                                  and d.phase in ('ready', 'blocked')
-                               limit 1)))
+                               limit 1))
+                       or (select true
+                             from dispatch d
+                            where d.thread_id = h.thread_id
+                              and d.phase in ('ready', 'blocked')
+                              and (d.priority, d.seq) < (h.priority, h.seq)
+                              and d.queue <> h.queue
+                            limit 1))
           into unserved, owed;
         if cardinality(unserved) > 0 then
             perform ring(unserved);
