@@ -186,6 +186,24 @@ def test_until_idle_it_does_not_wait_for_what_cannot_run(
     assert done == [{"count": 1}]
 
 
+def test_until_idle_it_ends_beside_a_deep_backlog_of_a_kind_that_is_not_handled_here(
+    app: Application, conn: Connection
+) -> None:
+    app.written("""
+        @mailbox.handler("default")
+        async def work(dispatch):
+            pass
+    """)
+    enqueue(conn)
+    conn.execute("""
+        select count(*) from pgmailbox.enqueue_many((
+            select jsonb_agg(jsonb_build_object('kind', 'of others'))
+              from generate_series(1, 3000)))
+    """)
+    app.start_worker("--until-idle", "--concurrency", "1").ends_with(0, within=40)
+    assert statuses(conn).count("acked") == 1
+
+
 def test_until_idle_it_waits_for_what_others_have_claimed(
     app: Application, conn: Connection
 ) -> None:

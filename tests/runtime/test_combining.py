@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -72,6 +73,22 @@ async def test_what_is_refused_costs_the_others_nothing(mailbox: Mailbox, conn: 
     assert "priority" in str(found[2])
     assert "item" not in str(found[2]), "the caller knows of no batch"
     assert sorted(numbers(conn)) == [0, 1, 7], "each once"
+
+
+async def test_what_the_server_cannot_read_costs_the_others_nothing(
+    mailbox: Mailbox, conn: Connection
+) -> None:
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        await mailbox.open()
+        payloads = [{"n": 0}, {"n": 1}, {"n": 10**200_000}, {"n": 3}]
+        tasks = [mailbox.enqueue(payload) for payload in payloads]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        sys.set_int_max_str_digits(limit)
+    assert [isinstance(f, psycopg.DataError) for f in found] == [False, False, True, False]
+    assert sorted(numbers(conn)) == [0, 1, 3]
 
 
 async def test_nothing_is_no_default_payload(mailbox: Mailbox) -> None:

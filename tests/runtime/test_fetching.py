@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb, set_json_loads
 from structlog.testing import capture_logs
 
 from pgmailbox import Retry
-from pgmailbox.store import Functions
+from pgmailbox.store import Functions, Store
 from pgmailbox.store.claims import claimed_row, uuids
 from pgmailbox.worker.bell import Bell
 from tests.runtime.houses import running, until_drained, until_status
@@ -389,3 +389,50 @@ async def test_a_small_pool_is_left_to_the_others(new_mailbox: NewMailbox) -> No
     await mailbox.enqueue_many({"thread_id": f"t{n % 7}"} for n in range(200))
     async with running(mailbox):
         await until_drained(mailbox)
+
+
+async def test_what_the_very_first_claim_took_goes_back_when_its_answer_is_lost(
+    new_mailbox: NewMailbox, calls: Calls
+) -> None:
+    mailbox = new_mailbox(lease=3600)
+    mailbox.handler("default")(_nothing)
+    lost: list[Any] = []
+
+    async def lose_the_first(call: Call[Any], answer: Any) -> None:  # noqa: ANN401
+        if call.function == "claim" and answer and not lost:
+            lost.append(answer)
+            raise psycopg.OperationalError("the connection is lost")
+
+    calls.after = lose_the_first
+    sent = await mailbox.enqueue({}, max_attempts=1)
+    async with running(mailbox):
+        done = await until_status(mailbox, sent, "acked")
+    assert lost
+    assert done.attempt_count == 0
+
+
+async def test_an_ack_that_times_out_for_a_while_is_no_failure_of_the_work(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    run_over = Store.run_over
+
+    async def refuse(
+        store: Store,
+        connection: psycopg.AsyncConnection[Any],
+        call: Call[Any],
+        *,
+        patience: float | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the call answers
+        if call.function in {"ack_and_claim", "ack_many"} and len(refused) < 5:
+            refused.append(call.function)
+            raise psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
+        return await run_over(store, connection, call, patience=patience)
+
+    monkeypatch.setattr(Store, "run_over", refuse)
+    mailbox.handler("default")(lambda dispatch: "done")
+    async with running(mailbox):
+        done = await until_status(
+            mailbox, await mailbox.enqueue({}, max_attempts=1), "acked", "dead_letter"
+        )
+    assert (done.status, done.run_response, len(refused)) == ("acked", "done", 5)

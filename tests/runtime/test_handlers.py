@@ -583,6 +583,52 @@ async def test_a_kind_at_its_limit_does_not_hold_up_another(new_mailbox: NewMail
         let_go.set()
 
 
+async def test_nor_does_one_whose_limit_is_half_of_all(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(concurrency=4)
+    let_go = asyncio.Event()
+
+    @mailbox.handler("narrow", concurrency=2)
+    async def wait(dispatch: HeldDispatch) -> None:
+        await let_go.wait()
+
+    mailbox.handler("wide")(lambda dispatch: None)
+    await mailbox.enqueue_many({"payload": n, "kind": "narrow"} for n in range(300))
+    behind = await mailbox.enqueue({}, kind="wide")
+    async with running(mailbox):
+        await until_status(mailbox, behind, "acked", deadline=20)
+        let_go.set()
+
+
+@pytest.mark.parametrize("said", ["snooze", "retry", "dead letter"])
+async def test_what_a_handler_says_in_a_task_group_is_heard(
+    new_mailbox: NewMailbox, said: str
+) -> None:
+    mailbox = new_mailbox(retry_delay=0)
+    how: dict[str, Exception] = {
+        "snooze": Snooze(0),
+        "retry": Retry("again", delay=0),
+        "dead letter": DeadLetter("for good"),
+    }
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        if dispatch.last_error is None and said not in seen:
+            seen.append(said)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(3600))
+                await asyncio.sleep(0)
+                raise how[said]
+
+    seen: list[str] = []
+    async with running(mailbox):
+        done = await until_status(mailbox, await mailbox.enqueue({}), "acked", "dead_letter")
+    assert (done.status, done.attempt_count, done.last_error) == {
+        "snooze": ("acked", 0, None),
+        "retry": ("acked", 1, "again"),
+        "dead letter": ("dead_letter", 1, "for good"),
+    }[said]
+
+
 async def test_no_more_handlers_run_at_a_time_than_the_mailboxs_concurrency(
     new_mailbox: NewMailbox,
 ) -> None:

@@ -12,12 +12,14 @@ import pytest
 
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until_drained, until_status
-from tests.sessions import wait_until, wait_until_async
+from tests.sessions import rows, wait_until, wait_until_async
 
 if TYPE_CHECKING:
     import psycopg
 
     from pgmailbox import Dispatch, HeldDispatch, Mailbox
+    from pgmailbox.store import Call
+    from tests.runtime.calls_made import Calls
     from tests.runtime.crew import StartWorker
     from tests.runtime.houses import NewMailbox
 
@@ -254,3 +256,37 @@ async def test_a_cancellation_before_the_handlers_first_step_leaves_nothing_held
         await until_status(mailbox, await mailbox.enqueue(1, thread_id="u"), "acked")
         await wait_until_async(lambda: worker.held == 0)
     assert (ran, len(interrupted)) == ([1], 1)
+
+
+@pytest.mark.parametrize("names", ["the dispatch", "the thread alone"])
+async def test_one_that_comes_while_a_claim_is_on_its_way_is_heard(
+    mailbox: Mailbox, calls: Calls, conn: Connection, names: str
+) -> None:
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(call: Call[Any], answer: Any) -> None:  # noqa: ANN401
+        if call.function == "claim" and answer:
+            taken.set()
+            await go_on.wait()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        await asyncio.sleep(3600)
+
+    calls.after = hold_back
+    async with running(mailbox) as handle:
+        listening = "select from pg_stat_activity where query ilike 'listen%'"
+        await wait_until_async(lambda: rows(conn, listening))
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await taken.wait()
+        if names == "the dispatch":
+            await mailbox.interrupt("t")
+        else:  # as an interrupt says that meets an open claim
+            conn.execute("insert into pgmailbox.thread_epoch values ('t', 1, now())")
+            said = {"event": "interrupt", "thread_id": "t", "dispatch_id": None}
+            conn.execute("select pg_notify('pgmailbox', %s)", [json.dumps(said)])
+        await wait_until_async(lambda: handle._worker._has_news)
+        began = time.monotonic()
+        go_on.set()
+        await until_status(mailbox, sent, "superseded")
+        assert time.monotonic() - began < 5, "long before its renewal"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -352,3 +353,54 @@ async def test_no_dispatch_is_kept_that_nobody_runs(new_mailbox: NewMailbox) -> 
             return handle.is_idle
 
         await until(nothing_is_held)
+
+
+async def test_no_handler_starts_under_a_lease_that_has_lapsed(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(lease=0.5, concurrency=3, lease_renewal_interval=0.1)
+    started: list[tuple[int, bool]] = []
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        in_time = datetime.now(UTC) < dispatch.lease_until  # type: ignore[operator]
+        started.append((dispatch.payload, in_time))
+        if len(started) == 1:
+            time.sleep(0.8)  # noqa: ASYNC251 - it holds up the event loop, and with it the others
+
+    sent = await mailbox.enqueue_many({"payload": n} for n in range(3))
+    async with running(mailbox):
+        for one_ in sent:
+            await until_status(mailbox, one_, "acked")
+    assert {n for n, _ in started} == {0, 1, 2}
+    assert all(in_time for _, in_time in started), started
+
+
+async def test_what_waits_long_to_be_settled_is_renewed(
+    new_mailbox: NewMailbox, conn: Connection, dsn: str
+) -> None:
+    mailbox = new_mailbox(lease=1, lease_renewal_interval=0.2)
+    locked, returned = asyncio.Event(), asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        await locked.wait()
+        returned.set()
+
+    query = "select lease_until from pgmailbox.dispatch where dispatch_id = %s"
+    with psycopg.connect(dsn) as other:
+        async with running(mailbox):
+            sent = await mailbox.enqueue({}, thread_id="t")
+            await until_status(mailbox, sent, "claimed")
+            lock = "select from pgmailbox.dispatch where dispatch_id = %s for key share"
+            other.execute(lock.encode(), [sent.dispatch_id])
+            locked.set()
+            await returned.wait()
+            first = one(conn, query, [sent.dispatch_id])["lease_until"]
+            await wait_until_async(
+                lambda: (
+                    one(conn, query, [sent.dispatch_id])["lease_until"]
+                    > first + timedelta(seconds=2)
+                )
+            )
+            other.rollback()
+            done = await until_status(mailbox, sent, "acked")
+    assert done.attempt_count == 0

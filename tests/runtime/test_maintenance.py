@@ -89,6 +89,22 @@ async def test_the_loops_sweep_and_clean_up_and_call_back(
     assert any(entry["event"] == "maintenance_callback.failed" for entry in logs)
 
 
+async def test_a_callback_whose_task_was_cancelled_ends_no_loop(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(gc_interval=0.05)
+    calls: list[int] = []
+
+    async def call_back() -> None:
+        calls.append(1)
+        cancelled = asyncio.ensure_future(asyncio.sleep(3600))
+        cancelled.cancel()
+        await cancelled
+
+    with capture_logs() as logs:
+        async with running(mailbox, config=LifecycleConfig(maintenance_callback=call_back)):
+            await wait_until_async(lambda: len(calls) > 2)
+    assert any(entry["event"] == "maintenance_callback.failed" for entry in logs)
+
+
 async def test_a_plain_function_will_do_as_callback(new_mailbox: NewMailbox) -> None:
     mailbox = new_mailbox(gc_interval=0.05)
     calls: list[int] = []

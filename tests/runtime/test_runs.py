@@ -487,6 +487,23 @@ async def test_nor_may_it_wait_or_end_the_run_before_it_has_seen_it(
     assert seen == [["a"], ["a", "b"]]
 
 
+async def test_a_run_may_wait_from_within_a_task_group(mailbox: Mailbox) -> None:
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run.next_command())
+            await asyncio.sleep(0)
+            await run.wait("user_input")
+
+    async with running(mailbox):
+        submission = await mailbox.submit("t", said("a"))
+        record = await ended(mailbox, submission, "waiting")
+        dispatch = await mailbox.load_dispatch(submission.dispatch_id)
+    assert record.waiting_reason == "user_input"
+    assert dispatch is not None
+    assert dispatch.attempt_count == 0
+
+
 async def test_a_timeout_fails_the_attempt_and_not_the_run(new_mailbox: NewMailbox) -> None:
     mailbox = new_mailbox(retry_delay=0)
 
