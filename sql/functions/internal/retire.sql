@@ -151,11 +151,15 @@ begin
          where k.status <> 'acked'
     )
     select array_agg(k.dispatch_id) filter (where k.status = retire.outcome) as ids,
-           -- the end of a blocked one takes nothing from its lane that another needs
-           (select array_agg(g.thread_id)
-              from gone g
-             where g.thread_id is not null and g.phase is distinct from 'blocked')
-               as threads,
+           case
+               when retire.claim_tokens is not null
+               then array_agg(k.thread_id) filter (where k.thread_id is not null)
+               -- the end of a blocked one takes nothing from its lane that others need
+               else (select array_agg(g.thread_id)
+                       from gone g
+                      where g.thread_id is not null
+                        and g.phase is distinct from 'blocked')
+           end as threads,
            array_agg(distinct k.queue::text)
                filter (where k.thread_id is not null
                              and retire.claim_tokens is not null
