@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 from pgmailbox.backoff import persistently, retry_delay
 from pgmailbox.config import as_timedelta
@@ -232,12 +232,13 @@ def _only_outcome(error: BaseException) -> BaseException:
 
     A group wraps whatever leaves it, and cancels the rest of its tasks.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        inner: BaseException = error.exceptions[0]
-        if not isinstance(inner, (*_SAYINGS, BaseExceptionGroup)):
-            break
-        error = inner
-    return error
+    inner = error
+    while isinstance(inner, BaseExceptionGroup):
+        first, *others = cast("BaseExceptionGroup[BaseException]", inner).exceptions
+        if others:
+            return error
+        inner = first
+    return inner if isinstance(inner, _SAYINGS) else error
 
 
 def _acked(returned: object) -> Ack:
