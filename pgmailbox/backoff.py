@@ -82,12 +82,6 @@ async def persistently(
     was carried out is unknown, so the operation must bear being repeated. Ends early by
     cancellation, or, between two attempts, when ``until`` is set: the last error is raised then.
     """
-
-    async def rest(seconds: float) -> None:
-        await pause(seconds, until=until)
-        if until is not None and until.is_set() and failed is not None:
-            raise failed
-
     failed: BaseException | None = None
 
     def say(state: tenacity.RetryCallState) -> None:
@@ -98,6 +92,11 @@ async def persistently(
         number = state.attempt_number
         if number >= 2 and number.bit_count() == 1:
             log.warning("database.awaited", what=what, attempt=number, error=first_line(failed))
+
+    async def rest(seconds: float) -> None:  # tenacity would try once more after it
+        await pause(seconds, until=until)
+        if until is not None and until.is_set() and failed is not None:
+            raise failed
 
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(on),

@@ -16,6 +16,7 @@ from pgmailbox.conversations import Conversations
 from pgmailbox.errors import LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import completed
 from pgmailbox.maintenance import Maintenance
+from pgmailbox.operations import Operations
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema_async
@@ -43,15 +44,7 @@ if TYPE_CHECKING:
 
     from pgmailbox.config import Duration
     from pgmailbox.lifecycle import Lifecycle
-    from pgmailbox.models import (
-        Dispatch,
-        Event,
-        GcReport,
-        Interrupt,
-        Reason,
-        StatusCount,
-        SweepReport,
-    )
+    from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
     from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
     from pgmailbox.worker import HeldDispatch
@@ -60,7 +53,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Callable[[HeldDispatch], Any]")
 
 
-class Mailbox(Conversations):
+class Mailbox(Conversations, Operations):
     """A durable mailbox in a PostgreSQL database, for asyncio.
 
     Takes a DSN, or an open or unopened `AsyncConnectionPool` of the application (which stays the
@@ -313,43 +306,6 @@ class Mailbox(Conversations):
         """Make everything stale that the thread was to do; its running handler is cancelled."""
         return await self._run(self._functions.interrupt(thread_id), connection)
 
-    # --- looking --------------------------------------------------------------------------
-
-    async def load_dispatch(self, dispatch_id: UUID) -> Dispatch | None:
-        """Return a dispatch, live or terminal; None for an unknown id or one that was purged."""
-        return await self._run(self._functions.load_dispatch(dispatch_id))
-
-    async def list_dispatches(
-        self,
-        *,
-        thread_id: str | None = None,
-        statuses: Sequence[str] | None = None,
-        page_size: int = 100,
-        after: UUID | None = None,
-    ) -> list[Dispatch]:
-        """Return a page: claim order within a thread, dispatch_id order across threads."""
-        return await self._run(
-            self._functions.list_dispatches(
-                thread_id=thread_id, statuses=statuses, page_size=page_size, after=after
-            )
-        )
-
-    async def count_dispatches_by_status(self) -> list[StatusCount]:
-        """Return how many dispatches there are in each status."""
-        return await self._run(self._functions.count_dispatches_by_status())
-
-    async def why(self, dispatch_id: UUID) -> Reason:
-        """Return why a dispatch is not running."""
-        return await self._run(self._functions.why(dispatch_id))
-
-    async def timeline(
-        self, thread_id: str, *, page_size: int = 100, after: int | None = None
-    ) -> list[Event]:
-        """Return what happened to a thread's dispatches, oldest first."""
-        return await self._run(
-            self._functions.timeline(thread_id, page_size=page_size, after=after)
-        )
-
     async def work_left(self) -> bool:
         """Return whether anything is left that this mailbox's handlers could run.
 
@@ -358,43 +314,6 @@ class Mailbox(Conversations):
         """
         call = self._functions.work_left(self.config.queues, self.handlers.kinds)
         return await self._run(call)
-
-    # --- what an operator does by hand ------------------------------------------------------
-
-    async def retry_dispatch(self, dispatch_id: UUID) -> Dispatch:
-        """Queue a dead letter or a cancelled dispatch again, with no attempt used.
-
-        Raises `NotFound` (PM004), `InvalidArgument` (PM005) in another status, `DuplicateKey`
-        (PM002) when its dedupe_key is live again.
-        """
-        return await self._run(self._functions.retry_dispatch(dispatch_id))
-
-    async def pause_thread(self, thread_id: str) -> None:
-        """Claim nothing more of a thread; what runs, runs on."""
-        await self._run(self._functions.pause_thread(thread_id))
-
-    async def resume_thread(self, thread_id: str) -> None:
-        """End a thread's pause, and its halt after a dead letter."""
-        await self._run(self._functions.resume_thread(thread_id))
-
-    async def pause_queue(self, queue: str) -> None:
-        """Claim nothing more from a queue; what runs, runs on."""
-        await self._run(self._functions.pause_queue(queue))
-
-    async def resume_queue(self, queue: str) -> None:
-        """End a queue's pause."""
-        await self._run(self._functions.resume_queue(queue))
-
-    async def set_lane_policy(
-        self, thread_id: str, policy: Literal["skip", "strict", "halt"]
-    ) -> None:
-        """Set what a thread's lane does when its head has to wait or has failed.
-
-        With ``skip`` (the default) a dispatch that waits for its time does not hold up those behind
-        it, with ``strict`` it does; ``halt`` is strict, and a dead letter stops the thread until
-        `resume_thread` or `retry_dispatch`.
-        """
-        await self._run(self._functions.set_lane_policy(thread_id, policy))
 
     # --- repair and clean-up ----------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from pgmailbox.store import (
 )
 from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
 from pgmailbox.sync_conversations import SyncConversations
+from pgmailbox.sync_operations import SyncOperations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,22 +41,14 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
     from pgmailbox.config import Duration
-    from pgmailbox.models import (
-        Dispatch,
-        Event,
-        GcReport,
-        Interrupt,
-        Reason,
-        StatusCount,
-        SweepReport,
-    )
+    from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
     from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
 
 T = TypeVar("T")
 
 
-class SyncMailbox(SyncConversations):
+class SyncMailbox(SyncConversations, SyncOperations):
     """A durable mailbox in a PostgreSQL database, without an event loop; safe to share by threads.
 
     Takes a DSN, or a `ConnectionPool` of the application (which stays the application's to close).
@@ -205,70 +198,9 @@ class SyncMailbox(SyncConversations):
         """Make everything stale that the thread was to do; its running handler is cancelled."""
         return self._run(self._functions.interrupt(thread_id), connection)
 
-    # --- looking --------------------------------------------------------------------------
-
-    def load_dispatch(self, dispatch_id: UUID) -> Dispatch | None:
-        """Return a dispatch, live or terminal; None for an unknown id or one that was purged."""
-        return self._run(self._functions.load_dispatch(dispatch_id))
-
-    def list_dispatches(
-        self,
-        *,
-        thread_id: str | None = None,
-        statuses: Sequence[str] | None = None,
-        page_size: int = 100,
-        after: UUID | None = None,
-    ) -> list[Dispatch]:
-        """Return a page: claim order within a thread, dispatch_id order across threads."""
-        return self._run(
-            self._functions.list_dispatches(
-                thread_id=thread_id, statuses=statuses, page_size=page_size, after=after
-            )
-        )
-
-    def count_dispatches_by_status(self) -> list[StatusCount]:
-        """Return how many dispatches there are in each status."""
-        return self._run(self._functions.count_dispatches_by_status())
-
-    def why(self, dispatch_id: UUID) -> Reason:
-        """Return why a dispatch is not running."""
-        return self._run(self._functions.why(dispatch_id))
-
-    def timeline(
-        self, thread_id: str, *, page_size: int = 100, after: int | None = None
-    ) -> list[Event]:
-        """Return what happened to a thread's dispatches, oldest first."""
-        return self._run(self._functions.timeline(thread_id, page_size=page_size, after=after))
-
     def work_left(self, *, kinds: Sequence[str] | None = None) -> bool:
         """Return whether anything is left to do in the config's queues; see `Mailbox.work_left`."""
         return self._run(self._functions.work_left(self.config.queues, kinds))
-
-    # --- what an operator does by hand ------------------------------------------------------
-
-    def retry_dispatch(self, dispatch_id: UUID) -> Dispatch:
-        """Queue a dead letter or a cancelled dispatch again; see `Mailbox.retry_dispatch`."""
-        return self._run(self._functions.retry_dispatch(dispatch_id))
-
-    def pause_thread(self, thread_id: str) -> None:
-        """Claim nothing more of a thread; what runs, runs on."""
-        self._run(self._functions.pause_thread(thread_id))
-
-    def resume_thread(self, thread_id: str) -> None:
-        """End a thread's pause, and its halt after a dead letter."""
-        self._run(self._functions.resume_thread(thread_id))
-
-    def pause_queue(self, queue: str) -> None:
-        """Claim nothing more from a queue; what runs, runs on."""
-        self._run(self._functions.pause_queue(queue))
-
-    def resume_queue(self, queue: str) -> None:
-        """End a queue's pause."""
-        self._run(self._functions.resume_queue(queue))
-
-    def set_lane_policy(self, thread_id: str, policy: Literal["skip", "strict", "halt"]) -> None:
-        """Set what a thread's lane does when its head has to wait or has failed."""
-        self._run(self._functions.set_lane_policy(thread_id, policy))
 
     # --- repair and clean-up ----------------------------------------------------------------
 

@@ -179,19 +179,23 @@ class SyncStore:
     def run(self, call: Call[T]) -> T:
         """Run one call as a transaction of its own. Raises as `Store.run`."""
         with self._pool.connection() as pooled:
-            return self.within(pooled, call)  # the pool commits after it
+            return _executed(call, pooled)  # the pool commits after it
 
     @staticmethod
     def within(connection: Connection[Any], call: Call[T]) -> T:
         """Run one call as part of the connection's transaction."""
         check_encoding(connection)
-        with (
-            translated(),
-            metrics.timed(call.function),
-            connection.cursor(row_factory=call.row_factory, binary=True) as cursor,
-        ):
-            cursor.execute(call.query, call.parameters)
-            return call.read(cursor.fetchall())
+        return _executed(call, connection)
+
+
+def _executed(call: Call[T], connection: Connection[Any]) -> T:
+    with (
+        translated(),
+        metrics.timed(call.function),
+        connection.cursor(row_factory=call.row_factory, binary=True) as cursor,
+    ):
+        cursor.execute(call.query, call.parameters)
+        return call.read(cursor.fetchall())
 
 
 class Runs(Protocol):

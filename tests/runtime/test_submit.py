@@ -19,7 +19,9 @@ from pgmailbox import (
     VersionConflict,
 )
 from pgmailbox.conversations import Conversations
+from pgmailbox.operations import Operations
 from pgmailbox.sync_conversations import SyncConversations
+from pgmailbox.sync_operations import SyncOperations
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -141,10 +143,13 @@ async def test_a_removed_message_leaves_a_tombstone(mailbox: Mailbox, conn: Conn
     assert [m.seq for m in await mailbox.list_messages("t", after_seq=1)] == [2]
 
 
-def test_both_faces_say_the_same() -> None:
-    ours = _signatures(Conversations)
+@pytest.mark.parametrize(
+    ("face", "twin"), [(Conversations, SyncConversations), (Operations, SyncOperations)]
+)
+def test_both_faces_say_the_same(face: type, twin: type) -> None:
+    ours = _signatures(face)
     assert ours
-    assert ours == _signatures(SyncConversations)
+    assert ours == _signatures(twin)
 
 
 def _signatures(face: type) -> dict[str, list[tuple[str, object, str]]]:
