@@ -933,3 +933,20 @@ def test_a_deep_lane_that_was_interrupted_holds_up_no_claim_of_another(
     last = enqueued(conn, thread_id="deep")
     assert ids(claims(conn)) == [last["dispatch_id"]], "nor is it empty while there is something"
     assert one(conn, left)["n"] < 10_000
+
+
+@ENDINGS
+def test_of_two_who_enqueue_for_one_prepared_run_one_is_what_it_awaits(
+    conn: Connection,
+    opened: Connection,
+    meanwhile: Callable[..., Future[Any]],
+    ending: str,
+) -> None:
+    run = call_one(conn, "create_run", thread_id="t")
+    first = enqueued(opened, thread_id="t", run_id=run["run_id"])
+    assert first["dispatch_id"] == run["dispatch_id"]
+    waits = meanwhile(enqueued, thread_id="t", run_id=run["run_id"])
+    end(opened, ending)
+    second = waits.result()["dispatch_id"]
+    assert (second == run["dispatch_id"]) == (ending == "rollback")
+    assert drain(conn) == ([run["dispatch_id"], second] if ending == "commit" else [second])
