@@ -20,7 +20,7 @@ declare
         pending_queue_revision, queued_thread_ids,
         timeline, why, work_left, clock}';
     producing constant text[] := '{
-        cancel, create_run, deliver, enqueue, enqueue_batch, enqueue_many, interrupt,
+        cancel, deliver, enqueue, enqueue_batch, enqueue_many, interrupt,
         reorder_pending, retract_pending, send_command, submit, submit_background,
         submit_live, update_pending, withdraw_command}';
     maintaining constant text[] := '{
@@ -29,7 +29,7 @@ declare
         repair_message_events, resume_run, wake_background_runs, wake_threads}';
     consuming constant text[] := '{
         ack, ack_and_claim, ack_many, announce_consumer, append_messages, await_work,
-        claim, claim_dispatch, claimed_run, dead_letter, dead_letter_many,
+        claim, claim_dispatch, claimed_run, create_run, dead_letter, dead_letter_many,
         dismiss_consumer, extend_lease, extend_leases, finish_run, freeze, guard_claim,
         nack, nack_many, record_dispatch_start, record_run_result, release,
         release_many, release_strays, renew_leases, start_run, supersede_claimed,

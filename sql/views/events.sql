@@ -10,7 +10,8 @@ select d.seq as event_id, d.created_at as at, 'queued' as event, d.thread_id,
   from (select * from dispatch union all select * from dispatch_history) d
 union all
 select d.claimed_event_id, d.last_claimed_at, 'claimed', d.thread_id, d.dispatch_id,
-       d.run_id, d.last_claimed_by, least(d.attempt_count + 1, d.max_attempts),
+       d.run_id, d.last_claimed_by,
+       least(d.attempt_count + (d.status <> 'dead_letter')::int, d.max_attempts),
        jsonb_strip_nulls(jsonb_build_object('lease_until', d.lease_until))
   from (select * from dispatch union all select * from dispatch_history) d
  where d.claimed_event_id is not null

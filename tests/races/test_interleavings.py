@@ -29,6 +29,7 @@ from tests.calls import (
     refused,
     scalar,
 )
+from tests.mailboxes import delivered, drained
 from tests.sessions import one, rows, set_clock, wait_blocked
 
 if TYPE_CHECKING:
@@ -950,3 +951,32 @@ def test_of_two_who_enqueue_for_one_prepared_run_one_is_what_it_awaits(
     second = waits.result()["dispatch_id"]
     assert (second == run["dispatch_id"]) == (ending == "rollback")
     assert drain(conn) == ([run["dispatch_id"], second] if ending == "commit" else [second])
+
+
+def test_messages_of_a_dispatch_that_was_parked_when_it_became_stale_get_a_reader(
+    conn: Connection, opened: Connection
+) -> None:
+    call(conn, "pause_thread", thread_id="t")
+    call(opened, "interrupt", thread_id="t")
+    delivered(conn, "m")
+    assert claims(conn) == [], "it is parked"
+    opened.commit()
+    call(conn, "resume_thread", thread_id="t")
+    assert drained(conn) == [["m"]]
+
+
+def test_somebody_who_holds_what_is_due_makes_no_claim_read_a_deep_lane(
+    conn: Connection, opened: Connection
+) -> None:
+    far = Jsonb([{"thread_id": "deep", "delay": "30 days"}] * 5_000)
+    conn.execute("select count(*) from pgmailbox.enqueue_batch(%s)", [far])
+    due = enqueued(conn, delay="1 s")
+    set_clock(conn, "1 min")
+    call(opened, "cancel", dispatch_id=due["dispatch_id"])
+    ready = enqueued(conn, thread_id="deep")
+    read = "select idx_tup_fetch as rows from pg_stat_user_tables where relname = 'dispatch'"
+    conn.execute("select pg_stat_force_next_flush()")
+    before = one(conn, read)["rows"]
+    assert ids(claims(conn)) == [ready["dispatch_id"]]
+    conn.execute("select pg_stat_force_next_flush()")
+    assert one(conn, read)["rows"] - before < 500

@@ -4,8 +4,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import pytest
+
 from tests.calls import call, call_one, claimed, claims, enqueued, fence, ids, loaded, told
-from tests.mailboxes import delivered, drained, finish, live, pending, run, start
+from tests.mailboxes import delivered, drained, finish, live, pending, run, start, started
 
 if TYPE_CHECKING:
     import psycopg
@@ -102,3 +104,60 @@ def test_when_the_retry_of_a_run_is_cancelled_what_it_left_unread_is_read(conn: 
     call(conn, "cancel", dispatch_id=held["dispatch_id"])
     assert run(conn, run_id)["termination"] == "cancelled"
     assert drained(conn) == [["b"]]
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_so_it_is_when_the_retry_is_blocked(conn: Connection, blocked: bool) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    start(conn, held)
+    call(conn, "nack", error="later", delay="0", **fence(held))
+    enqueued(conn, thread_id="t", priority=0)
+    urgent = claimed(conn)
+    if blocked:
+        assert claims(conn) == [], "it is parked"
+    call(conn, "cancel", dispatch_id=held["dispatch_id"])
+    call(conn, "ack", **fence(urgent))
+    assert drained(conn) == [["b"]]
+
+
+def test_what_came_without_a_dispatch_and_was_left_to_it_gets_a_reader(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    delivered(conn, "b", ensure_dispatch=False)
+    delivered(conn, "c")
+    [second] = live(conn)
+    finish(conn, held, run_id)
+    call(conn, "cancel", dispatch_id=second["dispatch_id"])
+    assert drained(conn) == [["b", "c"]]
+
+
+def test_so_it_does_wherever_it_stands(conn: Connection) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    run_id = start(conn, held)[0]["run_id"]
+    delivered(conn, "c")
+    [second] = live(conn)
+    finish(conn, held, run_id)
+    call(conn, "reorder_pending", thread_id="t", message_ids=["c", "b"])
+    call(conn, "cancel", dispatch_id=second["dispatch_id"])
+    assert drained(conn) == [["c"], ["b"]]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_was_cancelled_by_itself_is_not_read_for_the_end_of_another(
+    conn: Connection, first: int
+) -> None:
+    delivered(conn, "a")
+    delivered(conn, "b")
+    both = live(conn)
+    for each in (both[first], both[1 - first]):
+        call(conn, "cancel", dispatch_id=each["dispatch_id"])
+    assert (live(conn), pending(conn)) == ([], ["a", "b"])
+
+
+def test_a_reader_of_what_others_have_left_does_not_come_back(conn: Connection) -> None:
+    delivered(conn, "a")
+    call_one(conn, "interrupt", thread_id="t")
+    [reader] = live(conn)
+    call(conn, "cancel", dispatch_id=reader["dispatch_id"])
+    assert (live(conn), pending(conn)) == ([], ["a"])

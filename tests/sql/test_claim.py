@@ -19,7 +19,7 @@ from tests.calls import (
     loaded,
     refused,
 )
-from tests.sessions import one, set_clock
+from tests.sessions import one, rows, set_clock
 
 if TYPE_CHECKING:
     import psycopg
@@ -324,3 +324,44 @@ def test_one_transaction_may_settle_and_take_the_next(connect: Connect) -> None:
         call_one(worker, "ack", **fence(held))
     worker.commit()
     assert order == sent
+
+
+def test_more_than_a_thousand_that_came_due_elsewhere_do_not_hide_what_came_due_here(
+    conn: Connection,
+) -> None:
+    others = [{"queue": "bulk", "delay": "1 s"}] * 2001
+    call(conn, "enqueue_many", dispatches=Jsonb(others))
+    mine = enqueued(conn, delay="2 s")
+    set_clock(conn, "1 min")
+    assert ids(claims(conn)) == [mine["dispatch_id"]]
+
+
+def test_nor_do_those_of_a_thread_that_is_paused(conn: Connection) -> None:
+    others = [{"thread_id": "shut", "delay": "1 s"}] * 1001
+    call(conn, "enqueue_many", dispatches=Jsonb(others))
+    call(conn, "pause_thread", thread_id="shut")
+    mine = enqueued(conn, thread_id="t", delay="2 s")
+    set_clock(conn, "1 min")
+    assert ids(claims(conn)) == [mine["dispatch_id"]]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_lane_goes_on_under_any_isolation(
+    conn: Connection, isolation: str, together: bool
+) -> None:
+    conn.execute("select set_config('default_transaction_isolation', %s, false)", [isolation])
+    if together:
+        sent = call(conn, "enqueue_many", dispatches=Jsonb([{"thread_id": "t"}] * 3))
+    else:
+        sent = [enqueued(conn, thread_id="t") for _ in range(3)]
+    call(conn, "pause_thread", thread_id="t")
+    assert claims(conn) == []
+    call(conn, "resume_thread", thread_id="t")
+    done = []
+    while found := claims(conn):
+        done += ids(found)
+        call(conn, "ack", **fence(found[0]))
+        assert len(done) <= 3
+    assert done == ids(sent)
+    assert rows(conn, "select from pgmailbox.lane_wake") == []

@@ -234,3 +234,15 @@ def test_a_plain_enqueue_opens_no_table_that_it_need_not_look_at(conn: Connectio
         called = rows(conn, "select funcname from pg_stat_xact_user_functions where calls > 0")
     assert {row["relname"] for row in opened} == {"dispatch", "consumer", "event_id_seq"}
     assert {row["funcname"] for row in called} == {"enqueue", "clock"}
+
+
+@pytest.mark.parametrize("on_duplicate", ["raise", "return"])
+def test_an_id_that_exists_as_terminal_is_refused_also_where_the_key_is_live(
+    conn: Connection, on_duplicate: str
+) -> None:
+    named = {"thread_id": "t", "dedupe_key": "k"}
+    gone = enqueued(conn, **named)
+    call(conn, "ack", **fence(claimed(conn)))
+    enqueued(conn, **named)
+    with refused("PM001", str(gone["dispatch_id"])):
+        enqueued(conn, dispatch_id=gone["dispatch_id"], on_duplicate=on_duplicate, **named)

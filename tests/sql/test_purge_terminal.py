@@ -15,6 +15,7 @@ from tests.calls import (
     claimed,
     claims,
     enqueued,
+    fence,
     fences,
     loaded,
     refused,
@@ -227,3 +228,18 @@ def test_an_old_snapshot_truncates_nothing_that_it_does_not_see(
 def test_reconciling_asks_for_at_least_one(conn: Connection, most: int | None) -> None:
     with refused("PM005", "max_dispatches"):
         call(conn, "reconcile_terminal_dispatches", max_dispatches=most)
+
+
+@pytest.mark.parametrize("ahead", ["-48 hours", "25 hours"])
+def test_sessions_whose_clocks_differ_agree_on_what_is_past(conn: Connection, ahead: str) -> None:
+    set_clock(conn, ahead)
+    call(conn, "gc")
+    enqueued(conn)
+    if ahead.startswith("-"):
+        call(conn, "ack", **fence(claimed(conn)))
+        set_clock(conn, "0")
+        assert scalar(conn, "purge_terminal", older_than="24 h") == 1
+    else:
+        set_clock(conn, "0")
+        call(conn, "ack", **fence(claimed(conn)))
+        assert scalar(conn, "purge_terminal", older_than="0 s") == 1

@@ -23,7 +23,21 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 RANKS = ["producer", "consumer", "operator", "observer"]
-PRODUCING = {"enqueue", "enqueue_batch", "enqueue_many", "cancel", "interrupt"}
+PRODUCING = {
+    "enqueue",
+    "enqueue_batch",
+    "enqueue_many",
+    "deliver",
+    "submit",
+    "submit_background",
+    "submit_live",
+    "update_pending",
+    "retract_pending",
+    "reorder_pending",
+    "cancel",
+    "interrupt",
+}
+RUNNING = {"create_run", "start_run", "wait_run", "finish_run", "freeze", "append_messages"}
 SETTLING = {
     "claim",
     "claim_dispatch",
@@ -65,11 +79,11 @@ READING = {
 }
 ALLOWED = {
     "producer": PRODUCING | READING,
-    "consumer": PRODUCING | SETTLING | MAINTAINING | READING,
+    "consumer": PRODUCING | SETTLING | RUNNING | MAINTAINING | READING,
     "operator": OPERATING | MAINTAINING | READING,
     "observer": READING,
 }
-NAMED = PRODUCING | SETTLING | MAINTAINING | OPERATING | READING
+NAMED = PRODUCING | SETTLING | RUNNING | MAINTAINING | OPERATING | READING
 
 
 @contextmanager

@@ -131,3 +131,11 @@ def test_what_is_delivered_twice_is_told_and_changes_nothing(
     with refused("PM007", "message a"):
         delivered(conn, "a")
     assert revisions(conn) == [("b", 1, "b")]
+
+
+@pytest.mark.parametrize("on_full", ["reject", "drop_oldest", "coalesce"])
+def test_so_is_what_stands_twice_in_one_call(conn: Connection, on_full: str) -> None:
+    limit(conn, 1, on_full)
+    with refused("PM001", "message x"):
+        delivered(conn, "x", "x")
+    assert pending(conn) == []

@@ -7,6 +7,7 @@ import pytest
 
 from tests.calls import call, call_one, claimed, claims, enqueued, fence, loaded, refused
 from tests.mailboxes import (
+    bodies,
     carried,
     committed,
     delivered,
@@ -311,9 +312,13 @@ def test_a_dispatch_without_a_thread_carries_no_run(conn: Connection) -> None:
         start(conn, claimed(conn))
 
 
-def test_a_retry_from_before_a_run_went_to_wait_does_not_resume_it(conn: Connection) -> None:
+@pytest.mark.parametrize("how", ["nack", "release"])
+def test_a_retry_from_before_a_run_went_to_wait_does_not_resume_it(
+    conn: Connection, how: str
+) -> None:
     first, run_id = started(conn, "a")
-    call(conn, "nack", error="later", delay="1 min", **fence(first))
+    more = {"error": "later"} if how == "nack" else {}
+    call(conn, how, delay="1 min", **more, **fence(first))
     delivered(conn, "b")
     second = claimed(conn)
     assert names(start(conn, second)) == ["a", "b"], "it joins the run that waits for its retry"
@@ -338,3 +343,46 @@ def test_many_waiting_runs_do_not_cost_a_walk_each(conn: Connection) -> None:
     finish(conn, held, run_id)
     conn.execute("select pg_stat_force_next_flush()")
     assert one(conn, walked)["calls"] < 10
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_alarm_that_a_run_has_set_for_itself_resumes_it(conn: Connection, dies: bool) -> None:
+    held, run_id = started(conn, "a")
+    alarm = enqueued(conn, thread_id="t", run_id=run_id, delay="1 h")
+    wait(conn, held, run_id, "rate_limit")
+    set_clock(conn, "2 h")
+    held = claimed(conn)
+    if dies:
+        set_clock(conn, "3 h")
+        assert call(conn, "reclaim_expired_leases")
+        held = claimed(conn)
+    assert held["dispatch_id"] == alarm["dispatch_id"]
+    assert start(conn, held) == []
+    assert run(conn, run_id)["status"] == "running"
+
+
+def test_a_run_that_is_named_starts_itself_though_another_waits(conn: Connection) -> None:
+    held, waiting = started(conn, "a")
+    wait(conn, held, waiting, "manual_pause")
+    sent = call_one(conn, "submit", thread_id="t", messages=bodies("b"))
+    held = claimed(conn)
+    (read,) = start(conn, held, sent["run_id"])
+    assert (read["message_id"], read["run_id"]) == ("b", sent["run_id"])
+    finish(conn, held, sent["run_id"])
+    assert run(conn, sent["run_id"])["termination"] == "natural_end"
+    assert run(conn, waiting)["waiting_reason"] == "manual_pause"
+
+
+def test_a_run_that_is_named_starts_though_another_has_read_its_messages(conn: Connection) -> None:
+    held, first = started(conn, "a")
+    second, third = (
+        call_one(conn, "submit_background", thread_id="t", messages=bodies(each)) for each in "bc"
+    )
+    finish(conn, held, first)
+    held = claimed(conn)
+    assert names(start(conn, held, second["run_id"])) == ["b", "c"]
+    finish(conn, held, second["run_id"])
+    held = claimed(conn)
+    assert start(conn, held, third["run_id"]) == []
+    finish(conn, held, third["run_id"])
+    assert run(conn, third["run_id"])["termination"] == "natural_end"

@@ -277,3 +277,23 @@ def test_replace_takes_nothing_from_a_reader_that_is_claimed(conn: Connection) -
     assert submit(conn, "d", when_busy="replace")["outcome"] == "replaced"
     assert pending(conn) == ["b", "d"]
     assert names(start(conn, reader)) == ["b"]
+
+
+def test_steer_reaches_the_run_that_is_claimed_and_has_not_started(conn: Connection) -> None:
+    first = submit(conn, "a")
+    held = claimed(conn)
+    answer = submit(conn, "b", when_busy="steer")
+    assert (answer["outcome"], answer["run_id"]) == ("steered", first["run_id"])
+    assert names(start(conn, held)) == ["a", "b"]
+    finish(conn, held, first["run_id"])
+    assert drained(conn) == []
+
+
+def test_steer_reaches_a_waiting_run_that_is_just_being_resumed(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    call(conn, "resume_run", run_id=run_id)
+    held = claimed(conn)
+    answer = submit(conn, "b", when_busy="steer")
+    assert (answer["outcome"], answer["run_id"]) == ("steered", run_id)
+    assert names(start(conn, held)) == ["b"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.calls import call, call_one, claimed, claims, enqueued, fence, refused, told
+from tests.calls import call, call_one, claimed, claims, enqueued, fence, fences, refused, told
 from tests.sessions import rows
 
 if TYPE_CHECKING:
@@ -90,3 +90,22 @@ def test_the_view_tells_the_same_of_all(conn: Connection) -> None:
 def test_bad_arguments_are_refused(conn: Connection, arguments: dict[str, object]) -> None:
     with refused("PM005"):
         call(conn, "timeline", **arguments)
+
+
+def test_the_attempt_of_a_dead_letter_is_that_of_its_claim(conn: Connection) -> None:
+    enqueued(conn, thread_id="t")
+    call(conn, "nack", error="x", delay="0", **fence(claimed(conn)))
+    held = claimed(conn)
+    call(conn, "dead_letter", error="y", **fence(held))
+    call(conn, "ack_many", **fences(held))
+    attempts = [
+        (event["event"], event["attempt"])
+        for event in call(conn, "timeline", thread_id="t")
+        if event["event"] in {"claimed", "dead_lettered", "refused"}
+    ]
+    assert attempts == [("claimed", 1), ("claimed", 2), ("dead_lettered", 2), ("refused", 2)]
+    shown = rows(conn, "select event, attempt from pgmailbox.events order by event_id")
+    assert [(e["event"], e["attempt"]) for e in shown if e["event"] == "claimed"] == attempts[:2]
+    call(conn, "retry_dispatch", dispatch_id=held["dispatch_id"])
+    kept = [e["attempt"] for e in call(conn, "timeline", thread_id="t") if e["event"] == "claimed"]
+    assert kept == [1, 2]

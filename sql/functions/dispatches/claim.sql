@@ -98,6 +98,9 @@ declare
     found_any boolean := false;
     looks_again boolean := false;
     rounds int := 0;
+    -- how often it has gone on because more had come due: a hundred thousand in all, so
+    -- that what it has done is committed before anybody loses patience
+    promotions int := 0;
     after_priority int := -1;
     after_place bigint := 0;
     -- see UNDER AN OLD SNAPSHOT
@@ -149,9 +152,22 @@ begin
     end if;
 
     if claim.thread_id is not null then
-        if exists (select from thread_epoch e where e.thread_id = claim.thread_id) then
-            perform supersede_queued(array[claim.thread_id]);
-        end if;
+        -- find_heads passes over what is stale; a lane that begins with it is cleared
+        perform supersede_queued(array[e.thread_id])
+           from thread_epoch e
+          where e.thread_id = claim.thread_id
+            and e.dispatch_epoch > least(
+                    (select d.dispatch_epoch
+                       from dispatch d
+                      where d.thread_id = e.thread_id
+                        and d.phase in ('ready', 'blocked')
+                      order by d.priority, d.seq
+                      limit 1),
+                    (select d.dispatch_epoch
+                       from dispatch d
+                      where d.thread_id = e.thread_id and d.phase = 'scheduled'
+                      order by d.priority, d.seq
+                      limit 1));
         if not exists (
                select
                  from dispatch c
@@ -351,7 +367,18 @@ begin
             select f.* into front from remembered_front(null) f;
             after_priority := -1;
             after_place := 0;
-        elsif exists (select from lane_wake) and pay_lane_wakes(open_queues) then
+        elsif exists (select from lane_wake) and pay_lane_wakes(open_queues)
+           or overdue
+              and promotions < 100
+              and exists (
+                      select
+                        from dispatch d
+                       where d.phase = 'scheduled'
+                         and d.available_at <= clock()
+                         and d.queue = any (open_queues))
+              and promote_due(open_queues) > 0
+        then
+            promotions := promotions + 1;
             after_priority := -1;
             after_place := 0;
         else

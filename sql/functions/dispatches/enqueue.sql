@@ -15,7 +15,8 @@
 -- For a prepared run it takes the id under which that run's dispatch is awaited, unless
 -- it is told another.
 --
--- Locks: none but its own row and dedupe key.   Time: the database clock, at the call.
+-- Locks: none but its own row, its id where that is not new, and its dedupe key.
+-- Time: the database clock, at the call.
 create or replace function enqueue(
     thread_id text default null,
     payload jsonb default '{}',

@@ -67,7 +67,9 @@ begin
         values (
             old.claimed_event_id, old.last_claimed_at, 'claimed', old.thread_id,
             old.dispatch_id, old.run_id, old.last_claimed_by,
-            least(old.attempt_count + 1, old.max_attempts));
+            least(
+                old.attempt_count + (old.status <> 'dead_letter')::int,
+                old.max_attempts));
     end if;
     perform record_event(
         'reopened', old.thread_id, old.dispatch_id, old.run_id,

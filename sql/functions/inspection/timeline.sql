@@ -54,7 +54,8 @@ begin
     union all
     select t.claimed_event_id, t.last_claimed_at, 'claimed', t.thread_id::text,
            t.dispatch_id, t.run_id, t.last_claimed_by,
-           least(t.attempt_count + 1, t.max_attempts),
+           -- a dead letter has its last attempt counted
+           least(t.attempt_count + (t.status <> 'dead_letter')::int, t.max_attempts),
            jsonb_strip_nulls(jsonb_build_object('lease_until', t.lease_until))
       from told t
      where t.claimed_event_id > seen

@@ -19,6 +19,8 @@
 --
 -- overdue: some is scheduled that has come due (more than promote_due makes ready in
 -- one go, or another is just making it ready), so that a lane's head may be among it.
+-- Where fewer than two thousand have, only of their lanes is read what is scheduled:
+-- others may be deep.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function find_heads(
@@ -41,7 +43,17 @@ as $$
 #variable_conflict use_column
 declare
     now constant timestamptz := clock();
+    most constant int := 2000;
+    late text[];
 begin
+    if find_heads.overdue then
+        late := array(
+            select d.thread_id
+              from dispatch d
+             where d.phase = 'scheduled' and d.available_at <= now
+             order by d.available_at, d.seq
+             limit most);
+    end if;
     return array(
         select d.tid
           from unnest(find_heads.tids, find_heads.thread_ids)
@@ -86,7 +98,9 @@ begin
                           where s.thread_id = c.thread_id
                             and s.phase = 'scheduled'
                             and s.dispatch_epoch >= coalesce(lane.epoch, 0)
-                            and (lane.is_strict_or_closed[1] or find_heads.overdue)
+                            and (lane.is_strict_or_closed[1]
+                                 or cardinality(late) = most
+                                 or c.thread_id = any (late))
                             and (lane.is_strict_or_closed[1] or s.available_at <= now)
                           order by s.priority, s.seq
                           limit 1)

@@ -5,6 +5,9 @@
 -- down, without being written anew. Returns whether anything was achieved; claim calls
 -- it until nothing is, so that what one call does is bounded and the whole is not.
 --
+-- Under REPEATABLE READ what this transaction owes itself is left to another: its
+-- snapshot may not show all that waits there.
+--
 -- Locks: rows of lane_wake and queued rows, never waiting.   Time: the database clock.
 create or replace function pay_lane_wakes(served text[])
 returns boolean
@@ -14,6 +17,8 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
+    is_old constant boolean :=
+        current_setting('transaction_isolation') <> 'read committed';
     debt record;
     cleared record;
     owed text[];
@@ -23,6 +28,9 @@ begin
       into debt
       from (select l.ctid as tid, l.thread_id
               from lane_wake l
+             where not is_old
+                or l.xmin is distinct from pg_current_xact_id_if_assigned()::xid
+                   and age(l.xmin) > age(pg_snapshot_xmax(pg_current_snapshot())::xid)
              limit 1000
                for update skip locked) w;
     if debt.threads is null then

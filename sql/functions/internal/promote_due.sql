@@ -3,7 +3,7 @@
 -- In whatever queue, because a lane's head may be in another queue than the one that is
 -- claimed from, and must be seen to be there. A dispatch that becomes ready takes a
 -- fresh place at the end of its priority, so that ready work appears only at the end of
--- the ready index. Bounded: the rest becomes ready with the next claim.
+-- the ready index. Bounded: a claim that finds nothing calls it again.
 --
 -- served: the queues that the caller claims from; for others the bell is rung. Returns
 -- how many became ready.

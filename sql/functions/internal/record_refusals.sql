@@ -20,7 +20,7 @@ begin
     insert into event (
         at, event, thread_id, dispatch_id, run_id, consumer_id, attempt, detail)
     select clock(), 'refused', d.thread_id, d.dispatch_id, d.run_id, d.last_claimed_by,
-           least(d.attempt_count + 1, d.max_attempts),
+           least(d.attempt_count + (d.status <> 'dead_letter')::int, d.max_attempts),
            jsonb_build_object('call', record_refusals.call, 'status', d.status)
       from unnest(record_refusals.dispatch_ids, record_refusals.claim_tokens)
            i (dispatch_id, claim_token)

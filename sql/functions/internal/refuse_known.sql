@@ -1,5 +1,5 @@
--- refuse_known: of these ids none may be a message of the thread, pending (PM001) or
--- read (PM007).
+-- refuse_known: of these ids none may stand there twice or be a message of the thread,
+-- pending (PM001) or read (PM007).
 --
 -- For deliveries to a thread with a limit, whose lock the caller holds: before room is
 -- made for what may not come in. Without a limit the unique keys decide.
@@ -20,10 +20,14 @@ declare
     pending_id text;
     taken message;
 begin
-    select p.message_id into pending_id
-      from pending_message p
-     where p.thread_id = refuse_known.thread_id
-       and p.message_id = any (refuse_known.ids)
+    select i.id into pending_id
+      from unnest(refuse_known.ids) i (id)
+     group by i.id
+    having count(*) > 1
+        or (select true
+              from pending_message p
+             where p.thread_id = refuse_known.thread_id and p.message_id = i.id
+             limit 1)
      limit 1;
     if found then
         raise exception 'message % is pending already', pending_id using

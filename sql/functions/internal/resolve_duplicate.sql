@@ -26,10 +26,19 @@ as $$
 declare
     live dispatch;
 begin
-    if exists (
-        select from dispatch d where d.dispatch_id = resolve_duplicate.dispatch_id)
-    then
-        perform refuse_existing(resolve_duplicate.dispatch_id);
+    -- nested, so that only who brings an id opens the history
+    if resolve_duplicate.dispatch_id is not null then
+        if exists (
+               select
+                 from dispatch d
+                where d.dispatch_id = resolve_duplicate.dispatch_id)
+           or exists (
+               select
+                 from dispatch_history h
+                where h.dispatch_id = resolve_duplicate.dispatch_id)
+        then
+            perform refuse_existing(resolve_duplicate.dispatch_id);
+        end if;
     end if;
     if resolve_duplicate.thread_id is not null then
         select d.* into live

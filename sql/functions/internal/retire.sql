@@ -196,7 +196,7 @@ begin
         perform close_runs(moved.open_ids);
     end if;
     if moved.threads is null then
-        return;
+        null;  -- nothing was freed: none had a thread, or all of them were blocked
     elsif retire.lanes = 'wake' then
         perform wake_lanes(moved.threads, moved.served);
     elsif retire.lanes = 'owe' then

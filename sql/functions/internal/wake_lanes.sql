@@ -18,6 +18,8 @@
 --   - the head is stale, and its end will wake the one behind it;
 --   - the snapshot is older than this statement (REPEATABLE READ): it may not show what
 --     others have blocked since, and a row that they have touched would raise 40001.
+--     (Who pays in such a transaction takes only debts that its snapshot shows: what
+--     stood behind the gate was blocked before that was opened.)
 --
 -- served: the queues at which somebody is about to look anyway; for others the bell is
 -- rung when something in them was made ready.
@@ -45,7 +47,8 @@ declare
     owed text[];
     unserved text[];
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
+    if wake_lanes.note and current_setting('transaction_isolation') <> 'read committed'
+    then
         owed := wake_lanes.thread_ids;
     else
         followed := array(

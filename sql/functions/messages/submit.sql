@@ -83,7 +83,7 @@ begin
       and active.dispatch_epoch >= current_dispatch_epoch(submit.thread_id)
       and exists (
               select from run r
-               where r.run_id = active.run_id and r.status = 'running')
+               where r.run_id = active.run_id and r.status <> 'done')
     then
         carrier := enqueue(
             thread_id => submit.thread_id, kind => submit.kind, queue => submit.queue,

@@ -5,15 +5,16 @@
 -- first.
 --
 -- A dispatch whose whole matter is messages (it carries no run, or a run that was
--- submitted and has read nothing, or one that is done by now) reads for the thread's
--- open run if there is one of its kind: new work resumes a waiting run, and joins one
--- that waits for its retry, so that what begins with messages is one open run a thread.
--- Otherwise for the run that was submitted, or one that is made. If there is nothing to
--- read, the dispatch is acked, and nothing returned. A submitted run whose messages
--- others have read, or that a barrier keeps for a later run, is done, with the
--- termination `merged`.
+-- submitted and has read nothing, or one that is done by now) reads, unless its holder
+-- names a run that is not done, for the thread's open run if there is one of its kind:
+-- new work resumes a waiting run, and joins one that waits for its retry, so that what
+-- begins with messages is one open run a thread. Otherwise for the run that was
+-- submitted, or one that is made. If there is nothing to read, the dispatch is acked,
+-- and nothing returned. A submitted run whose messages others have read, or that a
+-- barrier keeps for a later run, is done, with the termination `merged`.
 --
--- The run that reads is in the messages and in the dispatch.
+-- A run that is named starts itself, also with nothing to read. The one that reads is
+-- in the messages and in the dispatch.
 --
 -- Locks: the dispatch, the thread, the run, the pending messages.
 -- Time: the database clock.
@@ -53,7 +54,8 @@ begin
     perform close_abandoned_runs(held.thread_id, going.run_id);
 
     if going.run_id is null
-       or going.status = 'created' and going.detail ? 'submitted'
+       or start_run.run_id is null
+          and going.status = 'created' and going.detail ? 'submitted'
           and going.input_from_seq is null
     then
         submitted := going.run_id;
@@ -85,10 +87,12 @@ begin
         end if;
     elsif going.status = 'waiting' then
         resume_ids := choose_pending(held.thread_id, 'resume_input', going.run_id);
-        -- a retry that was left from before the run went to wait is no reason to go on
-        if held.run_id is not null
+        -- what is left of the dispatches that were to start it is no reason to go on;
+        -- an alarm is one, which the run itself has set since
+        if start_run.run_id is null
+           and held.run_id is not null
            and held.dispatch_id is distinct from going.dispatch_id
-           and held.created_at < going.updated_at
+           and held.created_at <= going.started_at
            and resume_ids || choose_pending(held.thread_id, 'new_run', going.run_id)
                = '{}'
         then

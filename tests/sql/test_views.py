@@ -1,0 +1,73 @@
+"""What the views show besides what the tests of single functions look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.calls import call, call_one, claimed, enqueued, fence
+from tests.mailboxes import delivered, finish, started
+from tests.sessions import one, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+def _finished(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    finish(conn, held, run_id)
+
+
+@pytest.mark.parametrize(
+    "make_known",
+    [
+        lambda conn: enqueued(conn, thread_id="t"),
+        lambda conn: enqueued(conn, thread_id="t", delay="1 h"),
+        lambda conn: enqueued(conn, thread_id="t") and claimed(conn),
+        lambda conn: delivered(conn, "a", ensure_dispatch=False),
+        _finished,
+        lambda conn: call_one(conn, "interrupt", thread_id="t"),
+        lambda conn: call(conn, "pause_thread", thread_id="t"),
+        lambda conn: call(conn, "set_mailbox_limit", thread_id="t", max_depth=1),
+    ],
+    ids=["ready", "scheduled", "claimed", "unread", "read", "epoch", "paused", "limit"],
+)
+def test_threads_shows_each_thread_once_however_it_became_known(
+    conn: Connection, make_known: Callable[[Connection], object]
+) -> None:
+    make_known(conn)
+    enqueued(conn)
+    assert [row["thread_id"] for row in rows(conn, "select * from pgmailbox.threads")] == ["t"]
+
+
+def test_threads_shows_the_watermark(conn: Connection) -> None:
+    _finished(conn)
+    found = one(conn, "select last_seq, policy, dispatch_epoch from pgmailbox.threads")
+    assert found == {"last_seq": 1, "policy": "skip", "dispatch_epoch": 0}
+
+
+def test_a_thread_of_which_only_the_history_knows_is_not_among_them(conn: Connection) -> None:
+    enqueued(conn, thread_id="t")
+    call(conn, "ack", **fence(claimed(conn)))
+    assert rows(conn, "select from pgmailbox.threads") == []
+
+
+def test_pending_messages_shows_what_is_unread_and_messages_what_was_read(conn: Connection) -> None:
+    _finished(conn)
+    delivered(conn, "b", "c", thread_id="u", boundary="next_step")
+    read = rows(conn, "select thread_id, message_id from pgmailbox.messages")
+    assert read == [{"thread_id": "t", "message_id": "a"}]
+    unread = rows(
+        conn,
+        "select thread_id, message_id, boundary, revision from pgmailbox.pending_messages"
+        " order by thread_id, rank",
+    )
+    assert [list(row.values()) for row in unread] == [
+        ["u", "b", "next_step", 1],
+        ["u", "c", "next_step", 1],
+    ]
