@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from pgmailbox.backoff import is_away
+from pgmailbox.backoff import is_passing
 from pgmailbox.cli.failures import NO, complain
 from pgmailbox.cli.signals import Signals, leave_at_once, leave_within
 from pgmailbox.errors import Unavailable
@@ -39,8 +39,12 @@ async def serve(mailbox: Mailbox, *, until_idle: bool) -> int:
     signals = Signals(asyncio.get_running_loop())
     with signals.heard():
         lifecycle = await _started(mailbox, signals)
-        code = 0 if lifecycle is None else await _worked(mailbox, lifecycle, signals, until_idle)
-        await mailbox.close()
+        try:
+            code = (
+                0 if lifecycle is None else await _worked(mailbox, lifecycle, signals, until_idle)
+            )
+        finally:
+            await mailbox.close()
     leave_within(_EXIT_SECONDS, code)
     return code
 
@@ -97,7 +101,7 @@ async def _is_any_left(mailbox: Mailbox) -> bool:
     try:
         return await mailbox.work_left()
     except (psycopg.Error, Unavailable) as error:
-        if not is_away(error):
+        if not is_passing(error):
             raise
         return True  # the worker reconnects; so do we, at the next look
 

@@ -48,6 +48,14 @@ class Handlers:
         """The kinds that can be handled."""
         return sorted(self._by_kind)
 
+    @staticmethod
+    def check_kind(kind: object) -> None:
+        """Raise `InvalidArgument` for what is no kind: the function, where it was forgotten."""
+        if not is_text(kind) or not kind:
+            raise InvalidArgument(
+                f"kind must be a text, and not empty, not {kind!r}", hint='@mailbox.handler("kind")'
+            )
+
     def get(self, kind: str) -> Handler | None:
         """Return the handler of a kind, if there is one."""
         return self._by_kind.get(kind)
@@ -68,8 +76,11 @@ class Handlers:
         Raises `InvalidArgument` for a kind that is empty or has a handler already, and for limits
         that make no sense.
         """
-        if not is_text(kind) or not kind:
-            raise InvalidArgument("kind must be a text, and not empty")
+        self.check_kind(kind)
+        if not callable(function):
+            raise InvalidArgument(
+                f"the handler of kind {kind!r} must be callable, not {function!r}"
+            )
         if kind in self._by_kind:
             raise InvalidArgument(
                 f"kind {kind!r} has a handler already",

@@ -65,11 +65,15 @@ class HeldDispatch(Dispatch):
         object.__setattr__(dispatch, "hold", hold)
         return dispatch
 
+    def __copy__(self) -> HeldDispatch:
+        return HeldDispatch.of(self.hold)
+
     if not TYPE_CHECKING:  # it would hide a mistyped name
 
         def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the column holds
             if name not in _COLUMNS:
-                raise AttributeError(f"a dispatch has no {name!r}", name=name, obj=self)
+                said = "it was copied" if name == "hold" else f"a dispatch has no {name!r}"
+                raise AttributeError(said, name=name, obj=self)
             value = self.hold.column(name)
             object.__setattr__(self, name, value)
             return value

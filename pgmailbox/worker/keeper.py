@@ -11,6 +11,7 @@ While the database does not answer, holds are given up by this process's own mon
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
@@ -95,7 +96,10 @@ class Keeper(Renews):
         async with self._turn:  # a short lease must not overtake a long one
             alike: defaultdict[tuple[bool, bool], list[Hold]] = defaultdict(list)
             for hold in filter(self._needs_it, holds):
-                alike[hold.suspended, hold.has_been_suspended].append(hold)
+                if hold.may_be_acked and not hold.settling and await hold.is_acked():
+                    _note_settled(hold)
+                else:
+                    alike[hold.suspended, hold.has_been_suspended].append(hold)
             for (suspended, exactly), some in alike.items():
                 await self._renew(some, suspended=suspended, exactly=exactly)
 
@@ -118,10 +122,8 @@ class Keeper(Renews):
             is_newest = newest.get(hold.dispatch_id) is hold
             interrupted = held.get(hold.dispatch_id) if is_newest else None
             if interrupted is None:
-                if hold.settling:
-                    continue  # settled meanwhile; or lost, as the answer to that will tell
-                if hold.may_be_acked and await hold.is_acked():
-                    hold.settling = True  # by its handler, which is about to end
+                if hold.settling or (hold.may_be_acked and await hold.is_acked()):
+                    _note_settled(hold)  # or it is lost, as the answer to its settle will tell
                 elif _is_ours(hold):
                     self._let_go(hold, LetGo.LOST, "renewal refused")
                 continue
@@ -169,6 +171,12 @@ class Keeper(Renews):
         if not hold.settling:
             return _is_ours(hold)
         return _is_not_lost(hold) and hold.deadline - time.monotonic() < 2 * self._interval
+
+
+def _note_settled(hold: Hold) -> None:
+    """Note that the claim has ended, by its handler, say: nothing is left to be renewed."""
+    hold.settling = True
+    hold.deadline = math.inf
 
 
 def _is_not_lost(hold: Hold) -> bool:

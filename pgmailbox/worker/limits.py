@@ -1,23 +1,22 @@
-"""The bound on how many handlers of one kind run at a time, and what to do with those beyond it.
+"""The bound on how many handlers of one kind run at a time, and what becomes of those beyond it.
 
-A claim cannot leave a kind out, so what is over the limit is put back for a while. How long, and
-how many may wait here instead, follows from how long the handlers take: quick ones must not wait
-for a put-back dispatch to become due, slow ones must not keep work from other processes.
+A claim cannot leave a kind out. So what is over the limit waits here, for a second at most, and is
+then given back at once (not after a while: the next of its lane could pass it). Where the handlers
+are slow, some of those who wait take no room from others, so that claims come to what stands behind
+them.
 """
 
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pgmailbox.worker.hold import Hold
 
-_SUPPLY: Final = 0.25
-"""Seconds of work of a kind that may wait here."""
-_SHORTEST: Final = 0.1
-_LONGEST: Final = 1.0
+_PAST: Final = 100
+"""How many of a kind at its limit claims step past in a second. Each is claimed and given back,
+which bounds what that writes; a kind of which more than that run in a second is waited for."""
 
 
 class Limit:
@@ -34,14 +33,10 @@ class Limit:
         return len(self._began) < self._most
 
     @property
-    def may_wait(self) -> int:
-        """How many may wait here until there is room: one for each that runs, more if quick."""
-        return int(self._most * max(1.0, _SUPPLY / max(self._seconds(), 0.001)))
-
-    @property
-    def delay(self) -> timedelta:
-        """How long to put back what may not even wait."""
-        return timedelta(seconds=min(max(self._seconds(), _SHORTEST), _LONGEST))
+    def may_stand_aside(self) -> int:
+        """How many of those that wait for it take no room from others: at least one for each."""
+        is_quick = self._most >= _PAST * self._seconds()
+        return self._most if is_quick else max(self._most, _PAST)
 
     def begin(self, hold: Hold) -> None:
         """Note that a handler starts."""

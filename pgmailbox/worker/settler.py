@@ -4,7 +4,8 @@ While one batch is on its way the next one gathers: a lone dispatch is settled a
 worker settles many in one call. A batch whose connection broke is sent again: a settle that had
 been carried out after all is refused the second time, and that is as good as done. A batch that the
 database does not accept is sent one by one, so that what is wrong with one dispatch (a result that
-cannot be stored, say) is settled as its own failure and costs the others nothing.
+cannot be stored, say) is settled as its own failure and costs the others nothing. What may pass (a
+timeout, a deadlock) is sent again after a while, and between two tries holds up nothing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ class Settler:
         self._functions = functions
         self._on_settled = on_settled
         self._waiting: list[tuple[Hold, Verdict]] = []
+        self._postponed: dict[Hold, Verdict] = {}
+        """What the database did not accept just now, and is to be sent again later."""
+        self._tries: dict[Hold, int] = {}
+        """How often each of those was sent."""
         self._news = asyncio.Event()
         self._closed = False
 
@@ -84,7 +89,7 @@ class Settler:
 
     async def run(self) -> None:
         """Settle until closed and empty."""
-        while not (self._closed and not self._waiting):
+        while not (self._closed and not self._waiting and not self._postponed):
             await self._news.wait()
             self._news.clear()
             while self._waiting:
@@ -94,12 +99,23 @@ class Settler:
     async def _settle(self, batch: Batch) -> None:
         try:
             for hold, verdict in batch:
-                if isinstance(verdict, Nack | Dead) and verdict.timed_out:
+                if (
+                    isinstance(verdict, Nack | Dead)
+                    and verdict.timed_out
+                    and hold not in self._tries
+                ):
                     await self._contained([(hold, verdict)], self._record_timeout(hold, verdict))
-            for group in _alike(batch):
+            for group in self._alike(batch):
                 await self._contained(group, self._send(group))
         finally:
-            self._on_settled(hold for hold, _ in batch)
+            done = [hold for hold, _ in batch if hold not in self._postponed]
+            for hold, _ in batch:
+                if hold in self._postponed:
+                    pause = 0.05 * 2 ** self._tries[hold]
+                    asyncio.get_running_loop().call_later(pause, self._resume, hold)
+                else:
+                    self._tries.pop(hold, None)
+            self._on_settled(done)
 
     async def _contained(self, group: Batch, work: Awaitable[None]) -> None:
         """Do it; where the database refuses, leases will lapse, and it runs again elsewhere."""
@@ -123,14 +139,14 @@ class Settler:
         with suppress(Refused):  # the settle itself will say so
             await self._persistently(call)
 
-    async def _send(self, group: Batch, tries: int = 1) -> None:
+    async def _send(self, group: Batch) -> None:
         """Settle verdicts that are alike with one call."""
         try:
             answered = await self._persistently(self._call_for(group))
         except Exception as error:
             if not is_from_database(error):
                 raise
-            await self._send_otherwise(group, error, tries)
+            await self._send_otherwise(group, error)
             return
         if len(group) == 1:
             self.note(group, () if answered else (group[0][0].key,))
@@ -146,11 +162,11 @@ class Settler:
         for hold in lost:
             self._say("claim.lost", hold, verdict=outcome)
 
-    async def _send_otherwise(self, group: Batch, error: Exception, tries: int) -> None:
+    async def _send_otherwise(self, group: Batch, error: Exception) -> None:
         """Settle what the database did not accept as it was sent."""
         if len(group) > 1:
             for one in group:
-                await self._send([one])
+                await self._contained([one], self._send([one]))
             return
         hold, verdict = group[0]
         other = plainer(verdict, error)
@@ -158,11 +174,21 @@ class Settler:
             await self._after_loss(hold, verdict)
         elif other is not None and _is_for_good(error):
             await self._send([(hold, other)])
-        elif tries < _TRIES:
-            await asyncio.sleep(0.05 * 2**tries)
-            await self._send(group, tries + 1)
-        else:
+        elif _is_for_good(error) or not self._postpones(hold, verdict):
             raise error
+
+    def _postpones(self, hold: Hold, verdict: Verdict) -> bool:
+        """Send it again after a while, beside all else; False when that was done often enough."""
+        tries = self._tries.get(hold, 0) + 1
+        if tries == _TRIES:
+            return False
+        self._tries[hold] = tries
+        self._postponed[hold] = verdict
+        return True
+
+    def _resume(self, hold: Hold) -> None:
+        self._waiting.append((hold, self._postponed.pop(hold)))
+        self._news.set()
 
     async def _after_loss(self, hold: Hold, verdict: Verdict) -> None:
         """See why a run could not be settled under its claim.
@@ -181,6 +207,14 @@ class Settler:
 
     def _say(self, event: str, hold: Hold, **context: str) -> None:
         _log.warning(event, dispatch_id=str(hold.dispatch_id), thread_id=hold.thread_id, **context)
+
+    def _alike(self, batch: Batch) -> Iterable[Batch]:
+        """Split it by what one call can carry; what was not accepted before goes by itself."""
+        groups: defaultdict[Hashable, list[tuple[Hold, Verdict]]] = defaultdict(list)
+        for hold, verdict in batch:
+            likeness = hold.key if hold in self._tries else _likeness(hold, verdict)
+            groups[likeness].append((hold, verdict))
+        return groups.values()
 
     def _call_for(self, group: Batch) -> Call[list[Any]]:
         ids = [hold.key for hold, _ in group]
@@ -240,13 +274,6 @@ def _count(group: Batch, lost: Collection[Hold], outcome: str) -> None:
 def _is_final(hold: Hold, verdict: Verdict) -> bool:
     """Tell whether a verdict makes a dead letter."""
     return isinstance(verdict, Dead) or (isinstance(verdict, Nack) and hold.is_last_attempt)
-
-
-def _alike(batch: Batch) -> Iterable[Batch]:
-    groups: defaultdict[Hashable, list[tuple[Hold, Verdict]]] = defaultdict(list)
-    for hold, verdict in batch:
-        groups[_likeness(hold, verdict)].append((hold, verdict))
-    return groups.values()
 
 
 def _likeness(hold: Hold, verdict: Verdict) -> Hashable:

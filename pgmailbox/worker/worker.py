@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -65,9 +65,10 @@ class Worker:
         self._recorded = 0
         """How many of them the metrics know of."""
         self._limited = 0
-        """How many in the buffer wait for a handler of their kind, not for a free slot."""
-        self._has_news = False
-        """Whether an interrupt may be about what a claim that is under way has taken."""
+        """How many in the buffer wait for a handler of their kind, not for a free slot, and stand
+        aside: they take no room."""
+        self._news: set[bytes | str] = set()
+        """Which dispatches and threads interrupts were about that a claim under way may take."""
         self._lanes: set[str | bytes] = set()
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
@@ -111,17 +112,19 @@ class Worker:
 
     def look_after(self, dispatch_id: UUID) -> None:
         """Ask the database now whether a dispatch was interrupted, if it is held here."""
-        self._heed(held=self._holds.of(dispatch_id) is not None)
+        self._heed(dispatch_id.bytes, held=self._holds.of(dispatch_id) is not None)
 
     def look_after_thread(self, thread_id: str) -> None:
         """Do so for whatever is held of a thread: somebody was just claiming it."""
-        self._heed(held=any(hold.thread_id == thread_id for hold in self._holds))
+        self._heed(thread_id, held=any(hold.thread_id == thread_id for hold in self._holds))
 
-    def _heed(self, *, held: bool) -> None:
+    def _heed(self, whom: bytes | str, *, held: bool) -> None:
         if held:
             self._keeper.renew_soon()
         elif self._fetcher.is_claiming:
-            self._has_news = True
+            self._news.add(whom)
+        else:
+            self._news.clear()  # of claims that have brought nothing
 
     def command_arrived(self, dispatch_id: UUID) -> None:
         """Let a run that waits for commands look for one, if it is held here."""
@@ -210,9 +213,10 @@ class Worker:
                 self._keeper.note_loss(earlier)
             self._admit(hold)
         self._keeper.note_deadline(deadline)
-        if self._has_news:
-            self._has_news = False
-            self._keeper.renew_soon()
+        if self._news:
+            if any(row.dispatch_id in self._news or row.thread_id in self._news for row in rows):
+                self._keeper.renew_soon()
+            self._news.clear()
         self._start_waiting()
         if metrics.is_collected():
             _record_pickup(rows)
@@ -232,7 +236,7 @@ class Worker:
     def _start_waiting(self) -> None:
         """Start what is in the buffer, as far as there is room; keep the order of the rest."""
         waiting: list[Hold] = []
-        ahead: dict[str, int] = {}
+        limited: Counter[str] = Counter()
         while self._buffer and len(self._running) < self._config.concurrency:
             hold = self._buffer.popleft()
             handler = self._handlers.get(hold.kind)
@@ -245,12 +249,12 @@ class Worker:
             limit = self._limit(handler)
             if limit is None or limit.has_room:
                 self._start(hold, handler, limit)
-            elif ahead.get(hold.kind, 0) < limit.may_wait:
-                ahead[hold.kind] = ahead.get(hold.kind, 0) + 1
-                waiting.append(hold)
             else:
-                self._settle(hold, Release(limit.delay))
-        self._limited = sum(ahead.values())
+                limited[hold.kind] += 1
+                waiting.append(hold)
+        self._limited = sum(
+            min(number, self._limits[kind].may_stand_aside) for kind, number in limited.items()
+        )
         self._buffer.extendleft(reversed(waiting))
 
     def _limit(self, handler: Handler) -> Limit | None:
@@ -281,13 +285,17 @@ class Worker:
         self._fetcher.finished_one()
 
     async def _tidy_forever(self) -> None:
-        """Give back what has waited too long behind handlers that turned out to be slow."""
+        """Give back what has waited too long: for handlers that turned out to be slow, say."""
         while True:
             await asyncio.sleep(_BUFFER_SECONDS / 2)
             oldest = time.monotonic() - _BUFFER_SECONDS
             late = [hold for hold in self._buffer if hold.since < oldest]
             if late:
                 self._buffer = deque(hold for hold in self._buffer if hold.since >= oldest)
+            before = self._limited
+            self._start_waiting()
+            if self._limited > before:
+                self.wake()  # there is room for others
             for hold in late:
                 self._settle(hold, Release())
 
@@ -297,6 +305,7 @@ class Worker:
         hold.cancel(why)
         if hold in self._buffer:
             self._buffer.remove(hold)
+            self._start_waiting()
             self._settle(hold, verdict_of(why))
 
     def _settle(self, hold: Hold, verdict: Verdict) -> None:

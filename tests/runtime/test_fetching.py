@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import psycopg
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pgmailbox import HeldDispatch, Mailbox
     from pgmailbox.store import Call
+    from pgmailbox.store.claims import Uuids
     from tests.runtime.calls_made import Calls
     from tests.runtime.houses import NewMailbox
 
@@ -436,3 +437,39 @@ async def test_an_ack_that_times_out_for_a_while_is_no_failure_of_the_work(
             mailbox, await mailbox.enqueue({}, max_attempts=1), "acked", "dead_letter"
         )
     assert (done.status, done.run_response, len(refused)) == ("acked", "done", 5)
+
+
+async def test_one_that_the_database_does_not_accept_for_a_while_holds_up_no_other(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_over = Store.run_over
+    first: list[bytes] = []
+    refused: list[Uuids] = []
+    others_are_done = asyncio.Event()
+
+    async def refuse(
+        store: Store,
+        connection: psycopg.AsyncConnection[Any],
+        call: Call[Any],
+        *,
+        patience: float | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the call answers
+        if call.function in {"ack_and_claim", "ack_many"} and not others_are_done.is_set():
+            acked = cast("Uuids", call.parameters[1 if call.function == "ack_and_claim" else 0])
+            if acked.find(first[0]) >= 0:
+                refused.append(acked)
+                raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+        return await run_over(store, connection, call, patience=patience)
+
+    monkeypatch.setattr(Store, "run_over", refuse)
+    mailbox.handler("default")(lambda dispatch: "done")
+    sent = await mailbox.enqueue_many([{"max_attempts": 1}] * 20)
+    first.append(sent[0].dispatch_id.bytes)
+    async with running(mailbox):
+        for each in sent[1:]:
+            await until_status(mailbox, each, "acked", deadline=10)
+        later = await mailbox.enqueue({})
+        await until_status(mailbox, later, "acked", deadline=10)
+        others_are_done.set()
+        done = await until_status(mailbox, sent[0], "acked", "dead_letter")
+    assert (done.status, refused[-1]) == ("acked", uuids(first)), "it goes by itself"

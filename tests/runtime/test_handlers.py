@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import pickle
 import sys
 import threading
 import time
@@ -18,7 +19,15 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox import DeadLetter, Dispatch, InvalidArgument, Retry, Snooze, SyncMailbox
+from pgmailbox import (
+    DeadLetter,
+    Dispatch,
+    InvalidArgument,
+    Mailbox,
+    Retry,
+    Snooze,
+    SyncMailbox,
+)
 from pgmailbox.models import DISPATCH_COLUMNS
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import rows
@@ -26,7 +35,7 @@ from tests.sessions import rows
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from pgmailbox import HeldDispatch, Mailbox
+    from pgmailbox import HeldDispatch
     from tests.runtime.houses import NewMailbox
 
     Connection = psycopg.Connection[tuple[Any, ...]]
@@ -758,3 +767,95 @@ async def test_a_kind_has_one_handler(mailbox: Mailbox) -> None:
     for limit in limits:
         with pytest.raises(InvalidArgument, match=next(iter(limit))):
             mailbox.handler("other", **limit)(lambda dispatch: None)
+
+
+async def test_a_quick_kind_at_its_limit_is_not_claimed_to_be_put_back(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(concurrency=10)
+    order: list[object] = []
+
+    @mailbox.handler("narrow", concurrency=1)
+    async def work(dispatch: HeldDispatch) -> None:
+        await asyncio.sleep(0.005)
+        order.append(dispatch.payload)
+
+    sent = [{"payload": n, "kind": "narrow", "thread_id": f"t{n % 100}"} for n in range(300)]
+    await mailbox.enqueue_many(sent)
+    async with running(mailbox):
+        await until_drained(mailbox)
+    released = "select from pgmailbox.events where event = 'released'"
+    assert len(rows(conn, released)) < 30
+    for lane in range(100):
+        mine = [n for n in order if isinstance(n, int) and n % 100 == lane]
+        assert mine == sorted(mine)
+
+
+async def test_nor_does_the_next_of_a_lane_pass_one_that_waits_for_a_slow_kind(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(concurrency=10)
+    order: list[tuple[int, int]] = []
+
+    @mailbox.handler("narrow", concurrency=2)
+    async def work(dispatch: HeldDispatch) -> None:
+        lane, n = dispatch.payload
+        order.append((lane, n))
+        await asyncio.sleep(0.1)
+
+    lanes = [(lane, n) for n in range(2) for lane in range(30)]
+    await mailbox.enqueue_many(
+        {"payload": each, "kind": "narrow", "thread_id": f"t{each[0]}"} for each in lanes
+    )
+    async with running(mailbox):
+        await until_drained(mailbox)
+    for lane in range(30):
+        assert [n for of, n in order if of == lane] == [0, 1]
+    released = "select from pgmailbox.events where event = 'released'"
+    assert len(rows(conn, released)) < 500
+
+
+@pytest.mark.parametrize("outcome", ["snooze", "retry"])
+async def test_a_delay_beyond_a_thousand_years_is_a_failure_that_says_so(
+    mailbox: Mailbox, outcome: str
+) -> None:
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        raise Snooze(timedelta.max) if outcome == "snooze" else Retry(delay=10**12)
+
+    async with running(mailbox):
+        done = await until_status(mailbox, await mailbox.enqueue({}, max_attempts=1), "dead_letter")
+    assert "1000 years" in str(done.last_error)
+
+
+@pytest.mark.parametrize("said", [Retry("r", delay=5), Snooze(5), DeadLetter("d")], ids=repr)
+def test_what_a_handler_says_comes_back_whole_from_another_process(said: Exception) -> None:
+    back = pickle.loads(pickle.dumps(said))  # noqa: S301 - our own
+    assert (type(back), vars(back)) == (type(said), vars(said))
+
+
+def test_a_handler_is_registered_by_kind_and_can_be_called() -> None:
+    mailbox = Mailbox("")
+    with pytest.raises(InvalidArgument, match="kind must be a text"):
+
+        @mailbox.handler  # type: ignore[arg-type]
+        async def forgotten(dispatch: HeldDispatch) -> None: ...
+
+    with pytest.raises(InvalidArgument, match="kind must be a text"):
+        mailbox.run_handler(print)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="kind must be a text"):
+        mailbox.handler("a\x00b")
+    with pytest.raises(InvalidArgument, match="must be callable, not 42"):
+        mailbox.handler("k")(42)  # type: ignore[type-var]
+    assert len(mailbox.handlers) == 0
+
+
+async def test_a_copy_of_what_a_handler_receives_is_as_good(mailbox: Mailbox) -> None:
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> object:
+        copied = copy.copy(dispatch)
+        return [copied.payload, copied.cancelled, copied == dispatch]
+
+    async with running(mailbox):
+        done = await until_status(mailbox, await mailbox.enqueue("mine"), "acked")
+    assert done.run_response == ["mine", False, True]

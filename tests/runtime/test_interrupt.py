@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -285,8 +286,34 @@ async def test_one_that_comes_while_a_claim_is_on_its_way_is_heard(
             conn.execute("insert into pgmailbox.thread_epoch values ('t', 1, now())")
             said = {"event": "interrupt", "thread_id": "t", "dispatch_id": None}
             conn.execute("select pg_notify('pgmailbox', %s)", [json.dumps(said)])
-        await wait_until_async(lambda: handle._worker._has_news)
+        await wait_until_async(lambda: bool(handle._worker._news))
         began = time.monotonic()
         go_on.set()
         await until_status(mailbox, sent, "superseded")
         assert time.monotonic() - began < 5, "long before its renewal"
+
+
+async def test_one_that_is_about_others_costs_no_renewal(
+    mailbox: Mailbox, calls: Calls, conn: Connection
+) -> None:
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(call: Call[Any], answer: Any) -> None:  # noqa: ANN401
+        if call.function == "claim" and answer:
+            taken.set()
+            await go_on.wait()
+
+    mailbox.handler("default")(lambda dispatch: None)
+    calls.after = hold_back
+    async with running(mailbox) as handle:
+        listening = "select from pg_stat_activity where query ilike 'listen%'"
+        await wait_until_async(lambda: rows(conn, listening))
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await taken.wait()
+        said = {"event": "interrupt", "thread_id": "other", "dispatch_id": str(uuid4())}
+        conn.execute("select pg_notify('pgmailbox', %s)", [json.dumps(said)])
+        await wait_until_async(lambda: bool(handle._worker._news))
+        go_on.set()
+        await until_status(mailbox, sent, "acked")
+        assert not handle._worker._news
+    assert calls.counted("renew_leases").total() == 0

@@ -404,3 +404,22 @@ async def test_what_waits_long_to_be_settled_is_renewed(
             other.rollback()
             done = await until_status(mailbox, sent, "acked")
     assert done.attempt_count == 0
+
+
+async def test_a_handler_that_has_acked_and_works_on_is_left_in_peace(
+    new_mailbox: NewMailbox, dsn: str, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=0.5)
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as own:
+            await dispatch.ack(own, "done")
+        await asyncio.sleep(1.5)  # three leases
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, thread_id="t")
+        await until_status(mailbox, sent, "acked")
+    assert (await load(mailbox, sent.dispatch_id)).run_response == "done"
+    told = rows(conn, "select event from pgmailbox.timeline('t')")
+    assert [event["event"] for event in told] == ["queued", "claimed", "acked"]

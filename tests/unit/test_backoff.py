@@ -16,6 +16,7 @@ from pgmailbox.backoff import (
     first_line,
     is_away,
     is_from_database,
+    is_passing,
     pause,
     persistently,
     retry_delay,
@@ -132,3 +133,11 @@ async def test_a_pause_ends_early_when_it_is_told_to() -> None:
 def test_a_log_line_takes_the_first_line_of_an_error() -> None:
     assert first_line(psycopg.Error("one\ntwo")) == "one"
     assert first_line(None) == "None"
+
+
+def test_what_may_pass_is_more_than_what_is_away() -> None:
+    assert is_passing(psycopg.errors.QueryCanceled())
+    assert is_passing(psycopg.errors.LockNotAvailable())
+    assert is_passing(psycopg.errors.AdminShutdown())
+    assert not is_passing(psycopg.errors.UndefinedTable())
+    assert not is_passing(PoolClosed())

@@ -113,21 +113,21 @@ def test_a_limit_has_room_for_so_many() -> None:
     assert room == [True, False, True]
 
 
-def test_quick_kinds_may_keep_more_waiting_and_slow_ones_are_put_back_for_longer(
+def test_more_of_a_slow_kind_stand_aside_than_of_a_quick_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit, one = Limit(2), hold()
+    assert limit.may_stand_aside == 2
     limit.begin(one)
     now += 1 / 128
     limit.end(one)
-    assert limit.may_wait == 64
-    assert limit.delay == timedelta(seconds=0.1)
+    assert limit.may_stand_aside == 2, "256 run in a second: they are waited for"
     limit.begin(one)
     now += 30  # and still it runs
-    assert limit.may_wait == 2
-    assert limit.delay == timedelta(seconds=1)
+    assert limit.may_stand_aside == 100
+    assert Limit(500).may_stand_aside == 500
 
 
 # --- Hold and Holds -------------------------------------------------------------------------
