@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Callable, Sequence  # noqa: TC003 - for `typing.get_type_hints`
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -15,26 +16,37 @@ from typing import TYPE_CHECKING, Final
 from pgmailbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from typing import TypeGuard
 
 Duration = timedelta | float
 
 DEFAULT_QUEUES: Final = ("default",)
 
 
-def as_timedelta(name: str, value: Duration | None, *, positive: bool = False) -> timedelta:
+def as_timedelta(name: str, value: object, *, positive: bool = False) -> timedelta:
     """Return a duration given as a timedelta or in seconds.
 
-    Raises `InvalidArgument` (PM005) that names the argument when it is no duration, is negative, or
-    is zero where it must not be.
+    Raises `InvalidArgument` (PM005) that names the argument when it is no duration, is negative, is
+    zero where it must not be, or is longer than the database takes (1000 years).
     """
-    try:
-        duration = value if isinstance(value, timedelta) else timedelta(seconds=value or 0)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidArgument(f"{name} must be a timedelta or seconds, not {value!r}") from error
+    if isinstance(value, timedelta):
+        duration = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            duration = timedelta(seconds=value)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"{name} must be a timedelta or seconds, not {value!r}"
+            ) from error
+        except OverflowError:
+            duration = timedelta.max if value > 0 else timedelta.min
+    else:
+        raise InvalidArgument(f"{name} must be a timedelta or seconds, not {value!r}")
     if duration < timedelta(0) or (positive and not duration):
         bound = "above zero" if positive else "not negative"
         raise InvalidArgument(f"{name} must be {bound}", detail=f"{name} is {duration}")
+    if duration > _LONGEST_DURATION:
+        raise InvalidArgument(f"{name} must be at most 1000 years", detail=f"{name} is {value!r}")
     return duration
 
 
@@ -118,6 +130,10 @@ class LifecycleConfig:
         for name in ("startup_delay", "recovery_retry_delay"):
             object.__setattr__(self, name, as_timedelta(name, getattr(self, name)))
         check_count("recovery_attempts", self.recovery_attempts, 1)
+        if self.maintenance_callback is not None and not callable(self.maintenance_callback):
+            raise InvalidArgument(
+                f"maintenance_callback must be callable, not {self.maintenance_callback!r}"
+            )
 
     def seconds(self, name: str) -> float:
         """Return one of the durations in seconds."""
@@ -136,13 +152,24 @@ def as_queues(value: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_text(value: object) -> bool:
-    """Tell whether a value is text, whatever its type is said to be."""
-    return isinstance(value, str)
+    """Tell whether a value is text that PostgreSQL can store, whatever its type is said to be."""
+    if not isinstance(value, str) or "\x00" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Tell whether a value is a whole number; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: object, least: int) -> None:
     """Raise `InvalidArgument` (PM005) that names it unless a value is a number of at least that."""
-    if not isinstance(value, int) or value < least:
+    if not is_whole(value) or value < least:
         raise InvalidArgument(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
@@ -160,4 +187,5 @@ _DURATIONS: Final = (
 )
 _MAY_BE_ZERO: Final = frozenset({"gc_ttl", "retry_delay", "max_retry_delay", "drain_timeout"})
 _LONGEST: Final = 512
+_LONGEST_DURATION: Final = timedelta(days=360_000)  # PostgreSQL's 1000 years: months of 30 days
 _COUNTS: Final = {"concurrency": 1, "prefetch": 0, "pool_size": 1, "max_attempts": 1}

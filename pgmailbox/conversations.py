@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pgmailbox.backoff import glances
 from pgmailbox.config import as_timedelta
 from pgmailbox.messages import COMMAND_MARGIN
+from pgmailbox.store import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Callable[[Run], Awaitable[Any]]")
-_NOTHING: Mapping[str, Any] = {}
 
 
 class Conversations:
@@ -277,7 +277,7 @@ class Conversations:
         self,
         thread_id: str,
         *,
-        input: object = _NOTHING,  # noqa: A002 - the word of the contract
+        input: object = NOTHING,  # noqa: A002 - the word of the contract
         run_id: UUID | None = None,
         kind: str = "default",
         queue: str = "default",
@@ -310,7 +310,7 @@ class Conversations:
         self,
         run_id: UUID,
         *,
-        detail: Mapping[str, Any] = _NOTHING,
+        detail: Mapping[str, Any] = NOTHING,
         connection: AsyncConnection[Any] | None = None,
     ) -> Dispatch | None:
         """Let a waiting run go on (its background task has ended, say); it sees the detail.
@@ -359,6 +359,7 @@ class Conversations:
         It is called when there is something to be read; a dispatch that finds nothing is acked. The
         limits are those of `handler`.
         """
+        self.handlers.check_kind(kind)
 
         def register(function: R) -> R:
             self.handlers.add(

@@ -19,6 +19,8 @@ class Line:
     source: str
     number: int
     document: dict[str, Any]
+    size: int
+    """Its length in bytes."""
 
     @property
     def where(self) -> str:
@@ -47,7 +49,8 @@ def read_lines(file: Iterable[bytes], *, source: str) -> Iterator[Line]:
     """
     for number, raw in enumerate(file, start=1):
         if raw.strip():
-            yield Line(source, number, _parsed(raw, f"{source}, line {number}"))
+            document = _parsed(raw, f"{source}, line {number}")
+            yield Line(source, number, document, len(raw))
 
 
 def refuse(where: str, complaint: str) -> NoReturn:

@@ -19,7 +19,7 @@ from pgmailbox.errors import LifecycleBusy
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from pgmailbox.config import Duration, LifecycleConfig
@@ -99,7 +99,8 @@ class Lifecycle:
         the shutdown. Raises `InvalidArgument` for a timeout that is none, and stops nothing then.
         """
         limit = None if timeout is None else as_timedelta("timeout", timeout).total_seconds()
-        await completed(self._shut_down(limit))
+        self.give_up_starting()
+        await completed(lambda: self.stop(limit), under=self._transition)
 
     async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
         """Do what `shutdown` does, for a caller that holds the mailbox's transition."""
@@ -131,11 +132,6 @@ class Lifecycle:
         """Wait until the lifecycle has ended, by whatever means."""
         if self._main is not None:
             await asyncio.wait([self._main])
-
-    async def _shut_down(self, timeout: float | None) -> None:  # noqa: ASYNC109 - as above
-        self.give_up_starting()
-        async with self._transition:
-            await self.stop(timeout)
 
     async def _drain(self, limit: float) -> None:
         self._worker.drain()
@@ -226,12 +222,33 @@ class Lifecycle:
         self._recovered.exception()  # retrieved: nobody may be waiting
 
 
-async def completed(work: Coroutine[object, object, None]) -> None:
-    """Wait for work that, once begun, is done to its end, even when the caller is cancelled."""
-    task = asyncio.create_task(work)
+async def completed(work: Callable[[], Awaitable[None]], *, under: asyncio.Lock) -> None:
+    """Do the work under the lock; begun, it is done to its end, even when the caller is cancelled.
+
+    A lock that is free is taken at once: nobody who comes later gets it first.
+    """
+    is_taken = not under.locked()
+    cancelled: asyncio.CancelledError | None = None
+    if is_taken:
+        try:
+            await under.acquire()
+        except asyncio.CancelledError as error:  # it was free, but others stood in line for it
+            is_taken, cancelled = False, error
+    task = asyncio.create_task(_done(work, under, is_taken=is_taken))
     _UNFINISHED.add(task)
     task.add_done_callback(_UNFINISHED.discard)
+    if cancelled is not None:
+        raise cancelled
     await asyncio.shield(task)
+
+
+async def _done(work: Callable[[], Awaitable[None]], lock: asyncio.Lock, *, is_taken: bool) -> None:
+    if not is_taken:
+        await lock.acquire()
+    try:
+        await work()
+    finally:
+        lock.release()
 
 
 _UNFINISHED: Final[set[asyncio.Task[None]]] = set()

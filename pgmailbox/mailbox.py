@@ -8,12 +8,13 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psycopg
-from psycopg_pool import PoolClosed
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from pgmailbox.assembly import assembled
 from pgmailbox.config import LifecycleConfig, MailboxConfig, named
 from pgmailbox.conversations import Conversations
-from pgmailbox.errors import LifecycleBusy, Unavailable
+from pgmailbox.errors import InvalidArgument, LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import completed
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.operations import Operations
@@ -21,11 +22,13 @@ from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema_async
 from pgmailbox.store import (
+    NOTHING,
     Combiner,
     Enqueued,
     EnqueueRequest,
     Functions,
     Store,
+    check_connection,
     check_encoding,
     run_all,
 )
@@ -38,9 +41,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
     from uuid import UUID
-
-    from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
 
     from pgmailbox.config import Duration
     from pgmailbox.lifecycle import Lifecycle
@@ -73,6 +73,12 @@ class Mailbox(Conversations, Operations):
         config: MailboxConfig | None = None,
         listen_dsn: str | None = None,
     ) -> None:
+        if not isinstance(dsn_or_pool, str | AsyncConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may err
+            raise InvalidArgument(
+                "a mailbox takes a DSN or an AsyncConnectionPool",
+                detail=f"it was given a {type(dsn_or_pool).__name__}",
+                hint="SyncMailbox takes a ConnectionPool",
+            )
         self._configured = config or MailboxConfig()
         self.config = named(self._configured)
         self._pid = os.getpid()
@@ -120,16 +126,15 @@ class Mailbox(Conversations, Operations):
     async def close(self) -> None:
         """Shut a running lifecycle down and disconnect; a pool of the application stays open."""
         self._enter_loop()
-        await completed(self._close())
+        if self._lifecycle is not None:
+            self._lifecycle.give_up_starting()
+        await completed(self._close, under=self._transition)
 
     async def _close(self) -> None:
         if self._lifecycle is not None:
-            self._lifecycle.give_up_starting()
-        async with self._transition:
-            if self._lifecycle is not None:
-                await self._lifecycle.stop()
-                await self._lifecycle.wait()
-            await self._disconnect()
+            await self._lifecycle.stop()
+            await self._lifecycle.wait()
+        await self._disconnect()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -210,7 +215,7 @@ class Mailbox(Conversations, Operations):
 
     async def enqueue(  # noqa: PLR0913 - the arguments of the SQL function
         self,
-        payload: object,
+        payload: object = NOTHING,
         *,
         thread_id: str | None = None,
         kind: str = "default",
@@ -287,6 +292,7 @@ class Mailbox(Conversations, Operations):
 
         It could be committed after a refusal of our own: all calls are made before one is sent.
         """
+        check_connection(connection, AsyncConnection)
         if not connection.autocommit:
             parts = await run_all(list(calls), connection)
         else:
@@ -355,6 +361,7 @@ class Mailbox(Conversations, Operations):
         failure up earlier than the dispatch would; later it cannot, since the dispatch's own number
         stands in the database. Raises `InvalidArgument` for a kind that has a handler already.
         """
+        self.handlers.check_kind(kind)
 
         def register(function: F) -> F:
             self.handlers.add(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, make_dataclass
+from datetime import datetime, timedelta  # noqa: TC003 - whoever makes a schema of a model reads them
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, cast
-
-if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-    from uuid import UUID
+from typing import Any, Final, cast
+from uuid import UUID  # noqa: TC003 - the same
 
 
 class DispatchStatus(StrEnum):

@@ -42,6 +42,10 @@ class Snooze(Exception):  # noqa: N818 - an instruction, not an error
         super().__init__(f"snoozed for {delay}")
         self.delay: timedelta = as_timedelta("delay", delay)
 
+    def __reduce__(self) -> tuple[type[Snooze], tuple[timedelta]]:
+        """Let it come back whole from another process (a pool of them, say)."""
+        return type(self), (self.delay,)
+
 
 class DeadLetter(Exception):  # noqa: N818 - an instruction, not an error
     """Give this dispatch up for good, whatever attempts are left."""

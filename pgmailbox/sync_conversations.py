@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pgmailbox.backoff import glances
 from pgmailbox.config import as_timedelta
 from pgmailbox.messages import COMMAND_MARGIN
+from pgmailbox.store import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     Messages = Sequence[Mapping[str, Any]]
 
 T = TypeVar("T")
-_NOTHING: Mapping[str, Any] = {}
 
 
 class SyncConversations:
@@ -235,7 +235,7 @@ class SyncConversations:
         self,
         thread_id: str,
         *,
-        input: object = _NOTHING,  # noqa: A002 - the word of the contract
+        input: object = NOTHING,  # noqa: A002 - the word of the contract
         run_id: UUID | None = None,
         kind: str = "default",
         queue: str = "default",
@@ -265,7 +265,7 @@ class SyncConversations:
         self,
         run_id: UUID,
         *,
-        detail: Mapping[str, Any] = _NOTHING,
+        detail: Mapping[str, Any] = NOTHING,
         connection: Connection[Any] | None = None,
     ) -> Dispatch | None:
         """Let a waiting run go on; see `Mailbox.resume_run`."""

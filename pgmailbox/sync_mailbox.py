@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import threading
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from weakref import WeakSet
 
 import psycopg
-from psycopg_pool import PoolClosed
+from psycopg import Connection
+from psycopg_pool import ConnectionPool, PoolClosed
 
 from pgmailbox.config import MailboxConfig, named
-from pgmailbox.errors import Unavailable
+from pgmailbox.errors import InvalidArgument, Unavailable
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.recovery import Recovery
 from pgmailbox.requests import bulk_calls
 from pgmailbox.schema import check_schema
 from pgmailbox.store import (
+    NOTHING,
     BlockingStore,
     Enqueued,
     EnqueueRequest,
     Functions,
     SyncStore,
+    check_connection,
     check_encoding,
     run_all_sync,
     without_loop,
@@ -36,9 +40,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
     from uuid import UUID
-
-    from psycopg import Connection
-    from psycopg_pool import ConnectionPool
 
     from pgmailbox.config import Duration
     from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
@@ -59,13 +60,19 @@ class SyncMailbox(SyncConversations, SyncOperations):
     def __init__(
         self, dsn_or_pool: str | ConnectionPool[Any], *, config: MailboxConfig | None = None
     ) -> None:
+        if not isinstance(dsn_or_pool, str | ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may err
+            raise InvalidArgument(
+                "a SyncMailbox takes a DSN or a ConnectionPool",
+                detail=f"it was given a {type(dsn_or_pool).__name__}",
+                hint="Mailbox takes an AsyncConnectionPool",
+            )
         self._configured = config or MailboxConfig()
         self.config = named(self._configured)
         self._functions = Functions(self.config.schema)
         self._given = dsn_or_pool
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
-        self._pid = os.getpid()
+        _ALL.add(self)
 
     def open(self) -> None:
         """Connect, and make sure that the schema fits. Raises as `Mailbox.open`."""
@@ -90,11 +97,13 @@ class SyncMailbox(SyncConversations, SyncOperations):
     ) -> None:
         self.close()
 
+    def _leave_to_parent(self) -> None:
+        """Leave alone, in a process that was just forked, what is its parent's."""
+        _PARENTS.append(self._pool)
+        self._opening, self._pool = threading.Lock(), None
+        self.config = named(self._configured)
+
     def _opened(self) -> ConnectionPool[Any]:
-        if self._pid != os.getpid():  # what the parent process has is the parent's
-            self._opening, self._pool = threading.Lock(), None
-            self.config = named(self._configured)
-            self._pid = os.getpid()
         with self._opening:
             if self._pool is None:
                 self._pool = self._checked(self._given)
@@ -129,7 +138,7 @@ class SyncMailbox(SyncConversations, SyncOperations):
 
     def enqueue(  # noqa: PLR0913 - the arguments of the SQL function
         self,
-        payload: object,
+        payload: object = NOTHING,
         *,
         thread_id: str | None = None,
         kind: str = "default",
@@ -181,6 +190,7 @@ class SyncMailbox(SyncConversations, SyncOperations):
         self, calls: Iterable[Call[Sequence[Dispatch]]], connection: Connection[Any]
     ) -> Sequence[Dispatch]:
         """Run them all or none; see `Mailbox._run_all`."""
+        check_connection(connection, Connection)
         if not connection.autocommit:
             parts = run_all_sync(list(calls), connection)
         else:
@@ -221,3 +231,18 @@ class SyncMailbox(SyncConversations, SyncOperations):
 
     def _store(self) -> BlockingStore:
         return BlockingStore(SyncStore(self._opened()))
+
+
+_ALL: Final[WeakSet[SyncMailbox]] = WeakSet()
+_PARENTS: Final[list[object]] = []
+"""Pools of the process that this one was forked from, kept so that nothing of them is finalised
+here: their locks may have been held at the fork."""
+
+
+def _after_fork() -> None:
+    for mailbox in list(_ALL):
+        mailbox._leave_to_parent()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -73,7 +73,7 @@ class Views:
         return self._rows(query, list(thread_ids), columns=_LANE_COLUMNS)
 
     def thread(self, thread_id: str) -> Row | None:
-        """Return epoch, policy, pause and halt of a thread; None if it never had any."""
+        """Return epoch, policy, pause and halt of a thread; None of one that is not known."""
         rows = self._rows("select * from {threads} where thread_id = %s", thread_id)
         return rows[0] if rows else None
 

@@ -13,7 +13,7 @@ from pgmailbox.cli.enqueue import enqueue_command
 from pgmailbox.cli.failures import guarded
 from pgmailbox.cli.gc import gc_command
 from pgmailbox.cli.migrate import migrate_command
-from pgmailbox.cli.parameters import teach
+from pgmailbox.cli.parameters import teach, want_command
 from pgmailbox.cli.queue import queue_group
 from pgmailbox.cli.recover import recover_command
 from pgmailbox.cli.status import status_command
@@ -25,6 +25,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line of this process, and leave with its exit code."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # rather escaped than refused, in Latin-1 say
+        reconfigure(errors="backslashreplace")
     sys.exit(guarded(lambda: root.main(prog_name="pgmailbox", standalone_mode=False)))
 
 
@@ -70,7 +73,10 @@ def root(context: click.Context, *, dsn: str | None, schema: str | None) -> None
     3 the database could not be reached.
     """
     context.obj = Database(dsn, schema)
-    teach(context)
+    if dsn is None and schema is None:
+        teach(context)
+    else:
+        want_command(context)
 
 
 for _command in (

@@ -40,11 +40,16 @@ def enqueue_lines(
     try:
         with session.connection.transaction():
             return sum(
-                _enqueue(session, chunk) for chunk in chunked(_items(lines, defaults, thread_field))
+                _enqueue(session, chunk)
+                for chunk in chunked(_items(lines, defaults, thread_field), weight=_size)
             )
     except Refused as refusal:
         details = filter(None, (refusal.detail, "Nothing was enqueued."))
         raise type(refusal)(refusal.message, detail="\n".join(details), hint=refusal.hint) from None
+
+
+def _size(item: Item) -> int:
+    return item[0].size
 
 
 def _items(

@@ -66,7 +66,7 @@ class Database:
         schema = self.schema  # a bad name is refused before anybody is called
         given = parsed(self.dsn)
         parameters = connection_parameters(self.dsn, MailboxConfig(schema=schema))
-        if "connect_timeout" not in given and "PGCONNECT_TIMEOUT" not in os.environ:
+        if "connect_timeout" not in given and not os.environ.get("PGCONNECT_TIMEOUT"):
             parameters["connect_timeout"] = _CONNECT_TIMEOUT
         parameters["prepare_threshold"] = None  # a transaction pooler would not know what was
         with psycopg.connect(self.dsn, **parameters) as connection:

@@ -18,7 +18,7 @@ from pgmailbox.cli.output import (
     show_json,
     show_table,
 )
-from pgmailbox.cli.parameters import dispatch_argument, statuses_option, teach
+from pgmailbox.cli.parameters import dispatch_argument, statuses_option, want_command
 from pgmailbox.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def dispatch_group(context: click.Context) -> None:
         pgmailbox dispatch list --status dead_letter
         pgmailbox dispatch retry --dead --queue mail
     """
-    teach(context)
+    want_command(context)
 
 
 # --- looking ------------------------------------------------------------------------------

@@ -36,6 +36,13 @@ _INTERRUPTED: Final = 130
 # Connection trouble, bad credentials, no such database, too many connections, shutting down.
 _AWAY: Final = re.compile(r"08|28|3D|53|57P")
 
+_SECRETS: Final = re.compile(
+    r"postgres[\w+.-]*://\S*"
+    r"|(?:password|oauth_client_secret|scram_client_key)\s*=\s*(?:'(?:\\.|[^'\\])*'?|\S+)",
+    re.IGNORECASE,
+)
+_HIDDEN: Final = "<not shown>"
+
 
 def guarded(command: Callable[[], object]) -> int:
     """Run a command, say what went wrong, and return the exit code."""
@@ -57,10 +64,11 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def complain(message: str, *, detail: str | None = None, hint: str | None = None) -> None:
-    """Say on stderr what went wrong."""
+    """Say on stderr what went wrong; of what looks like a DSN, wherever it was given, no word."""
+    message, detail = _SECRETS.sub(_HIDDEN, message), _SECRETS.sub(_HIDDEN, detail or "")
     first, *rest = message.strip().splitlines() or ["unknown"]
     click.echo(f"error: {first}", err=True)
-    details = [*rest, *(detail or "").splitlines()]
+    details = [*rest, *detail.splitlines()]
     for line in filter(None, map(str.strip, details)):
         click.echo(f"detail: {line}", err=True)
     if hint:

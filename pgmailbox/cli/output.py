@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+import sys
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from _typeshed import DataclassInstance
 
     from pgmailbox.models import Dispatch
 
@@ -22,12 +25,12 @@ as_json: Final = click.option("--json", "json_wanted", is_flag=True, help="Answe
 
 def show_json(value: object) -> None:
     """Print a value as JSON: times in ISO 8601, durations in seconds, ids as text."""
-    click.echo(json.dumps(value, default=_jsonable, ensure_ascii=False))
+    click.echo(json.dumps(value, default=_jsonable, ensure_ascii=not _is_unicode(sys.stdout)))
 
 
 def dispatch_document(dispatch: Dispatch) -> dict[str, Any]:
     """Return a dispatch for a script: all but the claim token, which is its holder's secret."""
-    document = asdict(dispatch)
+    document = _document(dispatch)
     del document["claim_token"]
     return document
 
@@ -52,10 +55,10 @@ def show_table(
         click.echo("  " + _aligned(line, widths, numeric).rstrip())
 
 
-def show_fields(fields: Mapping[str, object]) -> None:
+def show_fields(named: Mapping[str, object]) -> None:
     """Print names and values, one a line."""
-    width = max(map(len, fields))
-    for name, value in fields.items():
+    width = max(map(len, named))
+    for name, value in named.items():
         click.echo(f"{name.ljust(width)}  {cell(value, widest=None)}")
 
 
@@ -117,6 +120,16 @@ def _jsonable(value: object) -> object:
         case timedelta():
             return value.total_seconds()
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return asdict(value)
+            return _document(value)
         case _:
             return str(value)
+
+
+def _document(record: DataclassInstance) -> dict[str, Any]:
+    """Return the fields as they are; `dataclasses.asdict` would copy payloads, however deep."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _is_unicode(stream: TextIO | None) -> bool:
+    encoding: str | None = getattr(stream, "encoding", None)
+    return (encoding or "").lower().replace("-", "") == "utf8"

@@ -25,6 +25,13 @@ statuses_option: Decorator = click.option(
 
 
 def teach(context: click.Context) -> None:
-    """Print a group's help when no command of it was named."""
+    """Print the help when no command was named."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+def want_command(context: click.Context) -> None:
+    """Refuse a group without a command: whoever runs it in a script believes that it was done."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)

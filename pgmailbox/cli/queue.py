@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgmailbox.cli.connection import with_database
-from pgmailbox.cli.parameters import teach
+from pgmailbox.cli.parameters import want_command
 
 if TYPE_CHECKING:
     from pgmailbox.cli.connection import Database
@@ -23,7 +23,7 @@ def queue_group(context: click.Context) -> None:
         pgmailbox queue pause mail
         pgmailbox queue resume mail
     """
-    teach(context)
+    want_command(context)
 
 
 @queue_group.command("pause")

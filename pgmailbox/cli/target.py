@@ -43,11 +43,11 @@ def _imported(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - the application's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the application's code may raise anything
         raise _wrong(f"cannot import {name}: {_described(error)}") from None
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """Say what an import failed with, and where; no traceback."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):

@@ -16,7 +16,7 @@ from pgmailbox.cli.output import (
     show_json,
     show_table,
 )
-from pgmailbox.cli.parameters import teach, thread_argument
+from pgmailbox.cli.parameters import thread_argument, want_command
 from pgmailbox.errors import NotFound
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def thread_group(context: click.Context) -> None:
     Example:
         pgmailbox thread show account-7
     """
-    teach(context)
+    want_command(context)
 
 
 @thread_group.command("show")
@@ -133,10 +133,9 @@ def _found(session: Session, thread_id: str, limit: int) -> dict[str, Any]:
     runs, events = views.open_runs(thread_id), views.latest_events(thread_id, limit)
     if not (dispatches or pending or log or lanes or thread or runs or events):
         raise NotFound(f"nothing is known of thread {thread_id!r}")
-    unremarkable = {"dispatch_epoch": 0, "policy": "skip", "paused_at": None, "halted_at": None}
     return {
         "thread_id": thread_id,
-        **(thread or unremarkable),
+        **(thread or _UNREMARKABLE),
         "lane": lanes[0] if lanes else None,
         "dispatches": dispatches,
         "runs": runs,
@@ -144,6 +143,17 @@ def _found(session: Session, thread_id: str, limit: int) -> dict[str, Any]:
         "pending": pending[:limit],
         "events": events,
     }
+
+
+_UNREMARKABLE: Final = {
+    "dispatch_epoch": 0,
+    "interrupted_at": None,
+    "policy": "skip",
+    "paused_at": None,
+    "halted_at": None,
+    "halted_by": None,
+    "last_seq": 0,
+}
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -17,14 +17,16 @@ from pgmailbox.store.executors import (
     Session,
     Store,
     SyncStore,
+    check_connection,
     check_encoding,
     without_loop,
 )
 from pgmailbox.store.functions import Functions
 from pgmailbox.store.pipelines import run_all, run_all_sync
-from pgmailbox.store.requests import EnqueueRequest
+from pgmailbox.store.requests import NOTHING, EnqueueRequest
 
 __all__ = [
+    "NOTHING",
     "PATIENCE",
     "BlockingStore",
     "Call",
@@ -36,6 +38,7 @@ __all__ = [
     "Session",
     "Store",
     "SyncStore",
+    "check_connection",
     "check_encoding",
     "run_all",
     "run_all_sync",

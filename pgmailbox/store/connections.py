@@ -7,6 +7,7 @@ with the pool's own parameters.
 from __future__ import annotations
 
 import inspect
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import AsyncConnection
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pgmailbox.config import MailboxConfig
 
 # A peer that is gone is noticed within 25 s: idle for 10 s, then three probes 5 s apart; data that
-# is not acknowledged for 20 s ends a connection too. What the DSN says comes first.
+# is not acknowledged for 20 s ends a connection too. What the DSN says comes first, and so does
+# PGCONNECT_TIMEOUT.
 _PARAMETERS: Final[Mapping[str, str]] = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -50,6 +52,8 @@ def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:
         **_PARAMETERS,
         "application_name": f"pgmailbox:{named(config).consumer_id}"[:_MAX_NAME],
     }
+    if os.environ.get("PGCONNECT_TIMEOUT"):
+        del wanted["connect_timeout"]
     return _NEEDED | {k: v for k, v in wanted.items() if k not in given}
 
 

@@ -13,6 +13,9 @@ import sys
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
+from psycopg.pq import Format
+
 from pgmailbox import metrics
 from pgmailbox.errors import InvalidArgument, translated
 from pgmailbox.telemetry import get_logger
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from contextlib import AbstractAsyncContextManager
 
-    from psycopg import AsyncConnection, Connection
+    from psycopg.rows import BaseRowFactory
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
     from pgmailbox.store.calls import Call
@@ -90,7 +93,7 @@ class Store:
     @staticmethod
     async def within(connection: AsyncConnection[Any], call: Call[T]) -> T:
         """Run one call as part of the transaction of the caller's connection. Raises as `run`."""
-        check_encoding(connection)
+        check_connection(connection, AsyncConnection)
         with translated(), metrics.timed(call.function):
             return await _execute(call, connection)
 
@@ -118,9 +121,37 @@ async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: _Wa
 
 
 async def _execute(call: Call[T], connection: AsyncConnection[Any]) -> T:
-    async with connection.cursor(row_factory=call.row_factory, binary=True) as cursor:
+    async with async_cursor(connection, call.row_factory) as cursor:
         await cursor.execute(call.query, call.parameters)
         return call.read(await cursor.fetchall())
+
+
+def async_cursor(
+    connection: AsyncConnection[Any], row_factory: BaseRowFactory[Any]
+) -> AsyncCursor[Any]:
+    """Return a cursor as calls need it, whatever the connection's own would be (Django's, say)."""
+    cursor = AsyncCursor(connection, row_factory=row_factory)
+    cursor.format = Format.BINARY
+    return cursor
+
+
+def sync_cursor(connection: Connection[Any], row_factory: BaseRowFactory[Any]) -> Cursor[Any]:
+    """Return the same without an event loop."""
+    cursor = Cursor(connection, row_factory=row_factory)
+    cursor.format = Format.BINARY
+    return cursor
+
+
+def check_connection(
+    connection: AsyncConnection[Any] | Connection[Any],
+    kind: type[AsyncConnection[Any] | Connection[Any]],
+) -> None:
+    """Refuse a caller's connection that is none of psycopg's, or not of this kind (PM005)."""
+    if not isinstance(connection, kind):
+        raise InvalidArgument(
+            f"connection must be a psycopg {kind.__name__}, not a {type(connection).__name__}"
+        )
+    check_encoding(connection)
 
 
 def check_encoding(connection: AsyncConnection[Any] | Connection[Any]) -> None:
@@ -184,7 +215,7 @@ class SyncStore:
     @staticmethod
     def within(connection: Connection[Any], call: Call[T]) -> T:
         """Run one call as part of the connection's transaction."""
-        check_encoding(connection)
+        check_connection(connection, Connection)
         return _executed(call, connection)
 
 
@@ -192,7 +223,7 @@ def _executed(call: Call[T], connection: Connection[Any]) -> T:
     with (
         translated(),
         metrics.timed(call.function),
-        connection.cursor(row_factory=call.row_factory, binary=True) as cursor,
+        sync_cursor(connection, call.row_factory) as cursor,
     ):
         cursor.execute(call.query, call.parameters)
         return call.read(cursor.fetchall())

@@ -14,6 +14,7 @@ from pgmailbox.store.calls import (
     scalar,
 )
 from pgmailbox.store.documents import checked_text
+from pgmailbox.store.requests import as_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ class OperatorFunctions(Schema):
             {
                 "thread_id": checked_text("thread_id", thread_id),
                 "statuses": None if statuses is None else list(statuses),
-                "page_size": page_size,
+                "page_size": as_int("page_size", page_size),
                 "after": after,
             },
             dispatches,
@@ -87,7 +88,7 @@ class OperatorFunctions(Schema):
             "timeline",
             {
                 "thread_id": checked_text("thread_id", thread_id),
-                "page_size": page_size,
+                "page_size": as_int("page_size", page_size),
                 "after": after,
             },
             lambda rows: [Event(*row) for row in rows],

@@ -19,6 +19,7 @@ from pgmailbox.messages import (
 from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.store.calls import Schema, dispatch_or_none, nothing, scalar, scalars
 from pgmailbox.store.documents import checked_text, to_jsonb
+from pgmailbox.store.requests import as_int
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +135,7 @@ class MessageFunctions(Schema):
             "set_mailbox_limit",
             {
                 "thread_id": checked_text("thread_id", thread_id),
-                "max_depth": max_depth,
+                "max_depth": None if max_depth is None else as_int("max_depth", max_depth),
                 "on_full": on_full,
             },
             nothing,
@@ -149,7 +150,7 @@ class MessageFunctions(Schema):
             {
                 "thread_id": checked_text("thread_id", thread_id),
                 "after_seq": after_seq,
-                "page_size": page_size,
+                "page_size": as_int("page_size", page_size),
             },
             _messages,
             MESSAGE_COLUMNS,
@@ -184,7 +185,7 @@ class MessageFunctions(Schema):
                 "when_busy": when_busy,
                 "kind": checked_text("kind", kind),
                 "queue": checked_text("queue", queue),
-                "priority": priority,
+                "priority": as_int("priority", priority),
                 "run_id": run_id,
             },
             lambda rows: Submission(*rows[0]),
@@ -240,7 +241,7 @@ class RunFunctions(Schema):
                 "input": to_jsonb("input", input_),
                 "dispatch_id": dispatch_id,
                 "queue": checked_text("queue", queue),
-                "priority": priority,
+                "priority": as_int("priority", priority),
             },
             lambda rows: RunRecord(*rows[0]),
             RUN_COLUMNS,

@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 
 from pgmailbox import metrics
 from pgmailbox.errors import translated
-from pgmailbox.store.executors import check_encoding
+from pgmailbox.store.executors import async_cursor, sync_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,13 +28,12 @@ T = TypeVar("T")
 
 async def run_all(calls: Iterable[Call[T]], connection: AsyncConnection[Any]) -> list[T]:
     """Run the calls in their order, and return what each answers. Raises as `Store.run`."""
-    check_encoding(connection)
     under_way: deque[tuple[Call[T], AsyncCursor[Any]]] = deque()
     found: list[T] = []
     with translated(), metrics.timed("enqueue_many"):
         async with connection.pipeline():
             for call in calls:
-                cursor = connection.cursor(row_factory=tuple_row, binary=True)
+                cursor = async_cursor(connection, tuple_row)
                 await cursor.execute(call.query, call.parameters)
                 under_way.append((call, cursor))
                 while under_way and under_way[0][1].pgresult is not None:
@@ -47,13 +46,12 @@ async def run_all(calls: Iterable[Call[T]], connection: AsyncConnection[Any]) ->
 
 def run_all_sync(calls: Iterable[Call[T]], connection: Connection[Any]) -> list[T]:
     """Run the calls as `run_all`, without an event loop."""
-    check_encoding(connection)
     under_way: deque[tuple[Call[T], Cursor[Any]]] = deque()
     found: list[T] = []
     with translated(), metrics.timed("enqueue_many"):
         with connection.pipeline():
             for call in calls:
-                cursor = connection.cursor(row_factory=tuple_row, binary=True)
+                cursor = sync_cursor(connection, tuple_row)
                 cursor.execute(call.query, call.parameters)
                 under_way.append((call, cursor))
                 while under_way and under_way[0][1].pgresult is not None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID  # noqa: TC003 - for `typing.get_type_hints`
 
-from pgmailbox.config import as_timedelta
+from pgmailbox.config import Duration, as_timedelta, is_whole  # noqa: TC001 - the same
 from pgmailbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from uuid import UUID
 
-    from pgmailbox.config import Duration
+
+NOTHING: Final[dict[str, Any]] = {}
+"""What stands for JSON that was not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueueRequest:
     """One dispatch to be enqueued; the arguments of the SQL function `enqueue`."""
 
-    payload: object
+    payload: object = field(default_factory=dict[str, Any])
     thread_id: str | None = None
     kind: str = "default"
     queue: str = "default"
@@ -51,6 +53,6 @@ def checked_available_at(at: object) -> datetime | None:
 
 def as_int(name: str, value: object) -> int:
     """Return a value that PostgreSQL can take as an int. Raises `InvalidArgument` for another."""
-    if isinstance(value, int) and -(2**31) <= value < 2**31:
+    if is_whole(value) and -(2**31) <= value < 2**31:
         return value
     raise InvalidArgument(f"{name} must be a whole number, not {value!r}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -153,3 +157,79 @@ def _paths(group: click.Group, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}"
         if isinstance(command, click.Group):
             yield from _paths(command, f"{prefix}{name} ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "postgresql://u:s3cret@h/db"],
+        ["postgresql://u:s3cret@h/db", "status"],
+        ["host=h password=s3cret", "status"],
+        ["host=h password='s3cret pass", "status"],
+        ["postgresql+psycopg://u:s3cret@h/db", "status"],
+        ["host=h sslpassword=s3cret", "status"],
+        ["--schema", "postgresql://u:s3cret@h/db", "status"],
+        ["worker", "postgresql://u:s3cret@h/db"],
+    ],
+    ids=" ".join,
+)
+def test_no_password_is_shown_where_a_dsn_is_given_in_the_wrong_place(
+    cli_on_nothing: Cli, arguments: list[str]
+) -> None:
+    answer = cli_on_nothing(*arguments, code=2)
+    assert "s3cret" not in answer.all
+    assert "pass'" not in answer.all
+
+
+@pytest.mark.parametrize(
+    "arguments", [["thread"], ["queue"], ["dispatch"], ["--dsn", "status"], ["--schema", "x"]]
+)
+def test_a_group_without_its_command_is_wrong_usage(
+    cli_on_nothing: Cli, arguments: list[str]
+) -> None:
+    answer = cli_on_nothing(*arguments, code=2)
+    assert (answer.out, "Usage:" in answer.err) == ("", True)
+
+
+def test_by_itself_it_teaches(cli_on_nothing: Cli) -> None:
+    assert "A first session" in cli_on_nothing().out
+
+
+def test_the_environment_says_how_long_a_connection_may_take(cli_on_nothing: Cli) -> None:
+    patient = replace(cli_on_nothing, environment={"PGCONNECT_TIMEOUT": "2"})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        patient("--dsn", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x", "status", code=3)
+        assert time.monotonic() - began < 5
+
+
+def test_where_the_output_is_not_unicode_it_is_escaped(cli: Cli) -> None:
+    plain = replace(cli, environment={"PYTHONIOENCODING": "latin-1"})
+    sent = plain("enqueue", "--json", '{"a": "\u2026"}').document
+    assert sent["payload"] == {"a": "\u2026"}
+    assert "\\u2026" in plain("dispatch", "show", sent["dispatch_id"]).out
+
+
+def test_what_is_deep_is_shown_as_it_is(cli: Cli) -> None:
+    deep = "[" * 600 + "]" * 600
+    sent = cli("enqueue", "--json", "--thread", "t", deep).document
+    assert json.dumps(sent["payload"]) == deep
+    cli("dispatch", "show", sent["dispatch_id"])
+    assert cli("dispatch", "list", "--json").document
+    assert cli("thread", "show", "t", "--json").document
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_a_no(cli: Cli) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            cli._command(("status",)),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cli.folder,
+            env=cli._environment(),
+            check=False,
+        )
+    assert (done.returncode, "No space left" in done.stderr) == (1, True)
+    assert "Exception" not in done.stderr

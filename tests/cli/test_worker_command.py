@@ -322,3 +322,28 @@ def test_the_log_can_be_json(app: Application, conn: Connection) -> None:
     worker.ends_with(0)
     assert all(line.startswith("{") for line in worker.said.splitlines())
     assert "of the handler" not in worker.said
+
+
+@pytest.mark.parametrize("left", ["SystemExit(0)", "SystemExit('done')"])
+def test_a_module_that_leaves_is_told(app: Application, left: str) -> None:
+    (app.folder / "app.py").write_text(f"raise {left}\n")
+    answer = app.cli("worker", "app:mailbox", code=2)
+    assert "cannot import app: SystemExit" in answer.err
+
+
+def test_until_idle_it_outlasts_a_look_that_times_out(app: Application, conn: Connection) -> None:
+    app.written("""
+        import psycopg
+        seen, work_left = [], mailbox.work_left
+
+        async def times_out():
+            if len(seen) < 2:
+                seen.append(1)
+                raise psycopg.errors.QueryCanceled("statement timeout")
+            return await work_left()
+
+        mailbox.work_left = times_out
+        mailbox.handler("default")(lambda dispatch: None)
+    """)
+    enqueue(conn)
+    app.start_worker("--until-idle").ends_with(0)

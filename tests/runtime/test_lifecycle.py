@@ -668,3 +668,35 @@ async def test_a_mailbox_that_is_in_use_cannot_be_configured(mailbox: Mailbox) -
     with pytest.raises(LifecycleBusy):
         mailbox.configure(config=MailboxConfig())
     assert issubclass(LifecycleBusy, PgMailboxError)
+
+
+async def test_a_start_right_after_a_shutdown_has_begun_waits_for_it(mailbox: Mailbox) -> None:
+    first = await mailbox.start_lifecycle_ready()
+    _, second = await asyncio.gather(first.shutdown(), mailbox.start_lifecycle_ready())
+    assert second is not first
+    assert (first.is_running, second.is_running) == (False, True)
+    stopping = asyncio.create_task(second.shutdown())
+    await asyncio.sleep(0)
+    with pytest.raises(LifecycleBusy):
+        mailbox.start_lifecycle()
+    await stopping
+
+
+FORKING_AND_LEAVING = """
+import os, sys
+from pgmailbox import SyncMailbox
+
+with SyncMailbox(sys.argv[1]) as mailbox:
+    mailbox.enqueue({"by": "parent"})
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        with mailbox._pool.connection() as connection:
+            connection.execute("select 1")
+"""
+
+
+def test_a_child_that_leaves_a_sync_mailbox_ends_no_connection_of_its_parents(dsn: str) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING_AND_LEAVING, dsn]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr

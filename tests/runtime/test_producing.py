@@ -8,18 +8,21 @@ import pickle
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgmailbox import (
     AlreadyExists,
     DuplicateKey,
     EnqueueRequest,
     InvalidArgument,
+    Mailbox,
     NotFound,
     SchemaMismatch,
+    SyncMailbox,
     Unavailable,
 )
 from pgmailbox.models import dispatch_of
@@ -30,13 +33,7 @@ from tests.sessions import one, rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg
-
-    from pgmailbox import (
-        Dispatch,
-        HeldDispatch,
-        Mailbox,
-    )
+    from pgmailbox import Dispatch, HeldDispatch
     from tests.runtime.houses import NewMailbox
 
     Connection = psycopg.Connection[tuple[Any, ...]]
@@ -459,3 +456,64 @@ async def test_a_closed_mailbox_opens_again_when_it_is_used(mailbox: Mailbox) ->
         await mailbox.enqueue({})
     await mailbox.close()
     assert (await mailbox.enqueue({})).status == "queued"
+
+
+@pytest.mark.parametrize("factory", [psycopg.AsyncClientCursor, psycopg.AsyncRawCursor])
+async def test_a_cursor_factory_of_the_callers_connection_does_not_matter(
+    mailbox: Mailbox, dsn: str, factory: type[psycopg.AsyncCursor[Any]]
+) -> None:
+    async with await AsyncConnection.connect(dsn, cursor_factory=factory) as connection:
+        assert (await mailbox.enqueue({"n": 1}, connection=connection)).payload == {"n": 1}
+        assert len(await mailbox.enqueue_many([{}] * 2500, connection=connection)) == 2500
+
+
+async def test_nor_does_that_of_a_pool(new_mailbox: NewMailbox, dsn: str) -> None:
+    kwargs = {"cursor_factory": psycopg.AsyncClientCursor}
+    async with AsyncConnectionPool(dsn, kwargs=kwargs, open=False) as pool:
+        mailbox = new_mailbox(pool)
+        mailbox.handler("default")(lambda dispatch: dispatch.payload)
+        async with running(mailbox):
+            done = await until_status(mailbox, await mailbox.enqueue({"n": 1}), "acked")
+        assert done.run_response == {"n": 1}
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+async def test_what_is_no_connection_or_pool_of_psycopgs_is_refused_by_name(
+    mailbox: Mailbox, dsn: str, autocommit: bool
+) -> None:
+    with psycopg.connect(dsn, autocommit=autocommit) as connection:
+        with pytest.raises(InvalidArgument, match="AsyncConnection, not a Connection"):
+            await mailbox.enqueue({}, connection=connection)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument, match="AsyncConnection, not a Connection"):
+            await mailbox.enqueue_many([{}] * 2500, connection=connection)  # type: ignore[arg-type]
+    for given in (None, ConnectionPool(dsn, open=False)):
+        with pytest.raises(InvalidArgument, match="AsyncConnectionPool"):
+            Mailbox(given)  # type: ignore[arg-type]
+    for wrong in (None, AsyncConnectionPool(dsn, open=False)):
+        with pytest.raises(InvalidArgument, match="ConnectionPool"):
+            SyncMailbox(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="several"):
+        await mailbox.enqueue_many(None)  # type: ignore[arg-type]
+
+
+async def test_a_payload_that_is_not_given_is_empty(mailbox: Mailbox, dsn: str) -> None:
+    assert (await mailbox.enqueue(kind="tick")).payload == {}
+    [sent] = await mailbox.enqueue_many([EnqueueRequest(kind="tick")])
+    assert sent.payload == {}
+    with SyncMailbox(dsn) as other:
+        assert other.enqueue(kind="tick").payload == {}
+
+
+@pytest.mark.parametrize("priority", [True, 1.5, 2**31, "high"])
+async def test_a_priority_is_a_whole_number_wherever_it_is_said(
+    mailbox: Mailbox,
+    priority: Any,  # noqa: ANN401 - whatever it is
+) -> None:
+    for attempt in (
+        mailbox.enqueue({}, priority=priority),
+        mailbox.enqueue_many([{"priority": priority}]),
+        mailbox.submit("t", [{"text": "x"}], priority=priority),
+        mailbox.create_run("t", priority=priority),
+    ):
+        with pytest.raises(InvalidArgument, match="priority"):
+            await attempt

@@ -119,3 +119,39 @@ def test_a_consumer_is_named_by_host_and_process_and_unlike_any_other() -> None:
 def test_what_is_of_another_type_is_refused_by_name(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(arguments))):
         MailboxConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"gc_ttl": None},
+        {"drain_timeout": None},
+        {"retry_delay": ""},
+        {"max_retry_delay": []},
+        {"lease": True},
+        {"lease": timedelta.max},
+        {"gc_ttl": 1e300},
+        {"concurrency": True},
+        {"max_attempts": True},
+        {"queues": ["a\x00b"]},
+        {"queues": ["\ud800"]},
+        {"consumer_id": "w\x00"},
+    ],
+    ids=lambda arguments: ascii(arguments)[:40],
+)
+def test_what_only_looks_right_is_refused_by_name(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(arguments))):
+        MailboxConfig(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"startup_delay": None}, {"maintenance_callback": "x"}])
+def test_so_it_is_for_a_start(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(arguments))):
+        LifecycleConfig(**arguments)
+
+
+def test_a_thousand_years_is_the_longest_duration() -> None:
+    longest = timedelta(days=360_000)
+    assert MailboxConfig(gc_ttl=longest).gc_ttl == longest
+    with pytest.raises(InvalidArgument, match="at most 1000 years"):
+        MailboxConfig(gc_ttl=longest + timedelta(seconds=1))
