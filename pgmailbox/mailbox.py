@@ -357,9 +357,10 @@ class Mailbox(Conversations, Operations):
         Its return value (JSON) becomes the dispatch's ``run_response``. A handler that runs longer
         than ``timeout`` is cancelled, and the attempt has failed whatever it does afterwards,
         unless it raises `DeadLetter` or `Retry`; ``concurrency`` bounds how many of this kind run
-        at a time in this process; ``retry_delay`` replaces the mailbox's. ``max_attempts`` gives a
-        failure up earlier than the dispatch would; later it cannot, since the dispatch's own number
-        stands in the database. Raises `InvalidArgument` for a kind that has a handler already.
+        at a time in this process, and what is claimed beyond that goes back after a second at most;
+        ``retry_delay`` replaces the mailbox's. ``max_attempts`` gives a failure up earlier than the
+        dispatch would; later it cannot, since the dispatch's own number stands in the database.
+        Raises `InvalidArgument` for what is no kind, and for one that has a handler already.
         """
         self.handlers.check_kind(kind)
 

@@ -32,7 +32,7 @@ class PendingMessage:
 
     message_id: str
     position: int | None
-    """Its place in the pending queue, from 1; a delivery or an edit tells it up to 100."""
+    """Its place in the pending queue, from 1; a delivery or an edit tells it near the front."""
     revision: int
     """Rises with every edit, from 1."""
     payload: Any

@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 
     from pgmailbox.store import Call
 
+    Before = Callable[[Call[Any]], None]
     After = Callable[[Call[Any], Any], Awaitable[None]]
 
 
 class Calls:
-    """The calls that stores make, in order; ``after`` sees each with its answer, and may raise."""
+    """The calls that stores make, in order.
+
+    ``before`` sees each that is about to be made, ``after`` each with its answer; both may raise.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
         self.asked: list[int] = []
         """The server process that each was made to."""
+        self.before: Before | None = None
         self.after: After | None = None
         run_over = Store.run_over
 
@@ -37,6 +42,8 @@ class Calls:
         ) -> Any:  # noqa: ANN401 - whatever the call answers
             self.made.append(call.function)
             self.asked.append(connection.info.backend_pid)
+            if self.before is not None:
+                self.before(call)
             answer = await run_over(store, connection, call, patience=patience)
             if self.after is not None:
                 await self.after(call, answer)

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb, set_json_loads
 from structlog.testing import capture_logs
 
 from pgmailbox import Retry
-from pgmailbox.store import Functions, Store
+from pgmailbox.store import Functions
 from pgmailbox.store.claims import claimed_row, uuids
 from pgmailbox.worker.bell import Bell
 from tests.runtime.houses import running, until_drained, until_status
@@ -413,24 +413,16 @@ async def test_what_the_very_first_claim_took_goes_back_when_its_answer_is_lost(
 
 
 async def test_an_ack_that_times_out_for_a_while_is_no_failure_of_the_work(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    mailbox: Mailbox, calls: Calls
 ) -> None:
     refused: list[str] = []
-    run_over = Store.run_over
 
-    async def refuse(
-        store: Store,
-        connection: psycopg.AsyncConnection[Any],
-        call: Call[Any],
-        *,
-        patience: float | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the call answers
+    def refuse(call: Call[Any]) -> None:
         if call.function in {"ack_and_claim", "ack_many"} and len(refused) < 5:
             refused.append(call.function)
             raise psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
-        return await run_over(store, connection, call, patience=patience)
 
-    monkeypatch.setattr(Store, "run_over", refuse)
+    calls.before = refuse
     mailbox.handler("default")(lambda dispatch: "done")
     async with running(mailbox):
         done = await until_status(
@@ -440,28 +432,20 @@ async def test_an_ack_that_times_out_for_a_while_is_no_failure_of_the_work(
 
 
 async def test_one_that_the_database_does_not_accept_for_a_while_holds_up_no_other(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    mailbox: Mailbox, calls: Calls
 ) -> None:
-    run_over = Store.run_over
     first: list[bytes] = []
     refused: list[Uuids] = []
     others_are_done = asyncio.Event()
 
-    async def refuse(
-        store: Store,
-        connection: psycopg.AsyncConnection[Any],
-        call: Call[Any],
-        *,
-        patience: float | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the call answers
+    def refuse(call: Call[Any]) -> None:
         if call.function in {"ack_and_claim", "ack_many"} and not others_are_done.is_set():
             acked = cast("Uuids", call.parameters[1 if call.function == "ack_and_claim" else 0])
             if acked.find(first[0]) >= 0:
                 refused.append(acked)
                 raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
-        return await run_over(store, connection, call, patience=patience)
 
-    monkeypatch.setattr(Store, "run_over", refuse)
+    calls.before = refuse
     mailbox.handler("default")(lambda dispatch: "done")
     sent = await mailbox.enqueue_many([{"max_attempts": 1}] * 20)
     first.append(sent[0].dispatch_id.bytes)

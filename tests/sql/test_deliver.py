@@ -199,3 +199,10 @@ def test_a_run_of_another_thread_is_no_target(conn: Connection, boundary: str) -
     with refused("PM005", "of thread other"):
         delivered(conn, "a", boundary=boundary, target_run_id=other["run_id"])
     assert pending(conn) == []
+
+
+def test_a_large_delivery_is_numbered_to_its_end(conn: Connection) -> None:
+    answer = delivered(conn, *(f"m{n}" for n in range(250)))
+    assert [row["position"] for row in answer] == list(range(1, 251))
+    (last,) = delivered(conn, "last")
+    assert last["position"] is None, "to number it would cost as much as the queue is deep"

@@ -2,7 +2,8 @@
 -- or some, by id.
 --
 -- To number all costs as much as the queue is deep; whoever asks for some (deliver, the
--- edits) learns positions up to 100, and null beyond.
+-- edits) learns positions up to 100 and as many more as it asks for, but for no more
+-- than 1,000 of those, and null beyond.
 --
 -- Locks: none.   Time: none.
 create or replace function pending_entries(
@@ -36,7 +37,7 @@ begin
                   from pending_message p
                  where p.thread_id = pending_entries.thread_id
                  order by p.rank
-                 limit 100) f
+                 limit 100 + least(cardinality(pending_entries.message_ids), 1000)) f
     )
     select p.message_id::text, array_position(f.ranks, p.rank)::bigint, p.revision,
            p.payload, p.boundary::text, p.granularity::text, p.barrier, p.target_run_id,
