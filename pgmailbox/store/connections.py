@@ -10,6 +10,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -98,10 +99,13 @@ async def connect_listener(
     """Open a session for LISTEN: where the DSN says, or as the application's pool connects."""
     if isinstance(target, str):
         return await connect(target, config)
-    given = target.conninfo() if callable(target.conninfo) else target.conninfo
-    dsn = given if isinstance(given, str) else await given
-    theirs = target.kwargs() if callable(target.kwargs) else target.kwargs
-    extra = await theirs if inspect.isawaitable(theirs) else theirs
+    try:
+        given = target.conninfo() if callable(target.conninfo) else target.conninfo
+        dsn = given if isinstance(given, str) else await given
+        theirs = target.kwargs() if callable(target.kwargs) else target.kwargs
+        extra = await theirs if inspect.isawaitable(theirs) else theirs
+    except Exception as error:  # the application's own; its pool tries again, and so do we
+        raise psycopg.OperationalError(f"the pool cannot say how to connect: {error}") from error
     parameters: dict[str, Any] = {**connection_parameters(dsn, config), **(extra or {})}
     parameters["autocommit"] = True
     return await AsyncConnection.connect(dsn, **parameters)

@@ -115,9 +115,13 @@ class Execution:
         try:
             returned = await self._handler.function(run)
             response = None if returned is None else to_jsonb(_RETURNED, returned)
-            await run.must_have_seen_all()
-        finally:
+        except BaseException as error:
             await run.close()
+            if isinstance(_only_outcome(error), RunWaits | RunEnds):
+                await run.must_have_seen_all()
+            raise
+        await run.close()
+        await run.must_have_seen_all()
         return Finish(run.run_id, "natural_end", response)
 
     async def _unless_acked(self, verdict: Verdict) -> Verdict:

@@ -70,6 +70,8 @@ class Run:
         self._seen = max((message.seq for message in messages), default=0)
         self._reading = asyncio.Lock()
         self._is_unsure = False
+        """Whether a read was cut short, so that the run may have read what nobody here has seen."""
+        self._is_closed = False
         self._commands = _Commands(self._hold)
 
     def __repr__(self) -> str:
@@ -146,9 +148,12 @@ class Run:
             self.thread_id, boundary, self.run_id, self._hold.claim_token
         )
         async with self._reading:
-            missed = await self._missed()
-            self._is_unsure = True
-            arrived = missed + await self._desk.store.run(call)
+            self._must_be_open()
+            was_unsure, self._is_unsure = self._is_unsure, True
+            arrived = await self._desk.store.run(call)  # waits for one that is still committing
+            if was_unsure:
+                arrived = await self._missed()
+            self._must_be_open()  # else nobody would act on it, and the attempt has failed
             self._is_unsure = False
             self._seen = max((message.seq for message in arrived), default=self._seen)
             self.messages += arrived
@@ -169,13 +174,23 @@ class Run:
             seq = page[-1].seq if page else last
         return missed
 
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise ClaimLost("the run's handler has ended: nobody would act on a message")
+
     async def close(self) -> None:
-        """Take no more commands; the worker calls it when the handler has ended."""
+        """Read nothing more, and take no more commands: for tasks that the handler has left behind.
+
+        The worker calls it when the handler has ended.
+        """
+        self._is_closed = True
         await self._commands.close()
 
     async def must_have_seen_all(self) -> None:
         """Raise where the handler has not seen all that is on record as read by its run."""
         async with self._reading:
+            if self._is_unsure:
+                await self.append([])  # waits for a read that is still committing
             if missed := await self._missed():
                 raise UnseenMessages(
                     f"the handler has not seen {len(missed)} messages that it read"

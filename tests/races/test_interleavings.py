@@ -980,3 +980,50 @@ def test_somebody_who_holds_what_is_due_makes_no_claim_read_a_deep_lane(
     assert ids(claims(conn)) == [ready["dispatch_id"]]
     conn.execute("select pg_stat_force_next_flush()")
     assert one(conn, read)["rows"] - before < 500
+
+
+def test_what_comes_while_an_ack_is_open_is_not_left_behind_by_a_cancel(
+    conn: Connection, opened: Connection, connect: Connect
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    call_one(opened, "ack", **fence(held))
+    producer = connect(autocommit=False)
+    first, second = (enqueued(producer, thread_id="t") for _ in range(2))
+    producer.commit()
+    call(conn, "cancel", dispatch_id=first["dispatch_id"])
+    assert claims(conn) == [], "nor is the debt paid yet"
+    opened.commit()
+    assert drain(conn) == [second["dispatch_id"]]
+    assert rows(conn, "select from pgmailbox.lane_wake") == []
+
+
+def test_what_is_parked_while_an_ack_is_open_is_not_left_behind_by_a_resume(
+    conn: Connection, opened: Connection
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    call(conn, "pause_thread", thread_id="t")
+    call_one(opened, "ack", **fence(held))
+    last = enqueued(conn, thread_id="t")
+    assert claims(conn) == []
+    call(conn, "resume_thread", thread_id="t")
+    opened.commit()
+    assert drain(conn) == [last["dispatch_id"]]
+
+
+def test_what_interrupts_a_run_that_is_just_starting_is_read_by_the_next(
+    conn: Connection, opened: Connection, meanwhile: Callable[..., Future[Any]]
+) -> None:
+    run = call_one(conn, "create_run", thread_id="t")
+    enqueued(conn, thread_id="t", run_id=run["run_id"], dispatch_id=run["dispatch_id"])
+    held = claimed(conn)
+    rows(opened, "select from pgmailbox.run for update")
+    starts = meanwhile(call, "start_run", run_id=run["run_id"], **fence(held))
+    sent = call_one(conn, "submit", thread_id="t", messages='[{"id": "m"}]')
+    assert sent["outcome"] == "interrupted"
+    opened.rollback()
+    with refused("PM003", "lost"):
+        starts.result()
+    call(conn, "supersede_claimed", reason="interrupted", **fence(held))
+    assert drained(conn) == [["m"]]

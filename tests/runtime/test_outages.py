@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
 from pgmailbox import LifecycleConfig
@@ -378,3 +379,30 @@ async def test_ready_raises_unavailable_when_the_database_stays_away_and_leaves_
     assert attempts == [1, 2, 3]
     assert mailbox._lifecycle is not None
     assert not mailbox._lifecycle.is_running
+
+
+async def test_a_pool_that_cannot_say_how_to_connect_for_a_while_ends_no_worker(
+    new_mailbox: NewMailbox, dsn: str, conn: Connection
+) -> None:
+    failures: list[int] = []
+    fails = False
+
+    async def token() -> str:
+        if fails:
+            failures.append(1)
+            raise OSError("the token service is away")
+        return dsn
+
+    async with AsyncConnectionPool(token, open=False) as pool:
+        mailbox = new_mailbox(pool)
+        mailbox.handler("default")(lambda dispatch: None)
+        async with running(mailbox) as handle:
+            await until_status(mailbox, await mailbox.enqueue({}), "acked")
+            fails = True
+            conn.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%'"
+            )
+            await wait_until_async(lambda: len(failures) > 1)
+            fails = False
+            await until_status(mailbox, await mailbox.enqueue({}), "acked")
+            assert handle.is_running

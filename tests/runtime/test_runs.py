@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pgmailbox import Mailbox, Message, Run, RunRecord
     from pgmailbox.store import Call
+    from tests.runtime.calls_made import Calls
     from tests.runtime.crew import StartWorker
     from tests.runtime.houses import NewMailbox
 
@@ -558,3 +559,55 @@ async def test_a_killed_workers_run_goes_on_elsewhere_with_all_that_it_had_read(
 
     async with running(mailbox):
         assert (await ended(mailbox, submission)).response == ["a", "b"]
+
+
+@pytest.mark.parametrize("how", ["returns", "waits", "ends"])
+async def test_a_task_that_a_handler_has_left_behind_reads_nothing(
+    mailbox: Mailbox, how: str
+) -> None:
+    left: list[Run] = []
+
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> None:
+        left.append(run)
+        if how == "waits":
+            await run.wait("user_input")
+        elif how == "ends":
+            await run.end()
+
+    async with running(mailbox):
+        sent = await mailbox.submit("t", said("a"))
+        await ended(mailbox, sent, "waiting" if how == "waits" else "done")
+        with pytest.raises(ClaimLost, match="handler has ended"):
+            await left[0].next_step()
+
+
+async def test_what_is_read_when_the_handler_has_ended_is_read_again(
+    mailbox: Mailbox, calls: Calls
+) -> None:
+    """A read that is on its way when the handler returns: nobody would act on what it brings."""
+    seen: list[list[str]] = []
+    tasks: list[asyncio.Task[Any]] = []
+    reading, returned = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(call: Call[Any], answer: Any) -> None:  # noqa: ANN401
+        if call.function == "freeze" and answer:
+            reading.set()
+            await returned.wait()
+
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> None:
+        seen.append(ids(run.messages))
+        if run.attempt == 1:
+            await mailbox.deliver("t", said("b"), boundary="next_step")
+            tasks.append(asyncio.create_task(run.next_step()))
+            await reading.wait()
+            asyncio.get_running_loop().call_later(0.05, returned.set)
+
+    calls.after = hold_back
+    async with running(mailbox):
+        sent = await mailbox.submit("t", said("a"))
+        await ended(mailbox, sent)
+    assert seen == [["a"], ["a", "b"]]
+    with pytest.raises(ClaimLost, match="handler has ended"):
+        await tasks[0]

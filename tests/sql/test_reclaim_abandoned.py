@@ -298,3 +298,28 @@ def test_a_look_does_not_read_what_lapsed_long_ago_or_will_lapse_later(
 def test_bad_arguments_are_refused(conn: Connection, arguments: dict[str, object]) -> None:
     with refused("PM005"):
         call(conn, "reclaim_abandoned", **arguments)
+
+
+def test_who_has_other_sessions_has_time_to_renew(
+    conn: Connection, owner: Connection, connect: Connect
+) -> None:
+    renewed, left = (enqueued(conn) for _ in range(2))
+    held = {d["dispatch_id"]: d for d in claims(conn, max_dispatches=2, lease="1 h")}
+    connect(application_name="pgmailbox:c")
+    end(owner, conn)
+    look(conn)
+    set_clock(conn, "10 s")
+    assert look(conn)["reclaimed"] == []
+    call(conn, "extend_lease", lease="1 h", **fence(held[renewed["dispatch_id"]]))
+    set_clock(conn, "16 s")
+    assert look(conn)["reclaimed"] == [left["dispatch_id"]]
+
+
+@pytest.mark.usefixtures("owner")
+def test_who_has_no_session_that_shows_its_end_counts_as_alive_for_a_minute(
+    conn: Connection,
+) -> None:
+    call(conn, "announce_consumer", consumer_id="silent", queues=["default"], listening=False)
+    assert look(conn)["alive"] == 2
+    set_clock(conn, "2 min")
+    assert look(conn)["alive"] == 1

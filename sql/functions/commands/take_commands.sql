@@ -28,6 +28,10 @@ begin
     if take_commands.take_id is null then
         raise exception 'take_id must not be null' using errcode = 'PM005';
     end if;
+    -- the same call, whose connection broke, may be committing still
+    perform pg_advisory_xact_lock(
+        hashtextextended(
+            take_commands.take_id::text, 'command'::regclass::oid::bigint));
     return query
     select c.* from command c where c.taken_as = take_commands.take_id order by c.seq;
     if found then

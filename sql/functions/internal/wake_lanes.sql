@@ -16,6 +16,9 @@
 --   - every row is locked by others, or one in front that is in another queue: where
 --     its holder rolls back, whoever serves that queue has to be led to the lane;
 --   - the head is stale, and its end will wake the one behind it;
+--   - the claim that is seen may be on its way out, in a transaction that has been here
+--     already and could not see what is to be woken. Where the debt is paid, only a
+--     claim that can be locked counts (as in park);
 --   - the snapshot is older than this statement (REPEATABLE READ): it may not show what
 --     others have blocked since, and a row that they have touched would raise 40001.
 --     (Who pays in such a transaction takes only debts that its snapshot shows: what
@@ -46,6 +49,7 @@ declare
     followed text[];
     owed text[];
     unserved text[];
+    leaving text[];
 begin
     if wake_lanes.note and current_setting('transaction_isolation') <> 'read committed'
     then
@@ -59,6 +63,29 @@ begin
                      where d.thread_id = t.thread_id and d.phase in ('ready', 'blocked')
                      limit 1)
              order by t.thread_id);
+    end if;
+    if followed <> '{}' then
+        leaving := array(
+            select f.thread_id
+              from unnest(followed) f (thread_id)
+             where (select true
+                      from dispatch c
+                     where c.thread_id = f.thread_id and c.status = 'claimed'
+                     limit 1));
+    end if;
+    if leaving <> '{}' and not wake_lanes.note then
+        leaving := array(
+            select l.thread_id from unnest(leaving) l (thread_id)
+            except
+            select held.thread_id
+              from unnest(leaving) l (thread_id)
+             cross join lateral (
+                 select c.thread_id
+                   from dispatch c
+                  where c.thread_id = l.thread_id and c.status = 'claimed'
+                  limit 1
+                    for key share skip locked
+             ) held);
     end if;
     if followed <> '{}' then
         with head as materialized (
@@ -120,6 +147,7 @@ begin
         end if;
     end if;
 
+    owed := owed || leaving;
     if wake_lanes.note and cardinality(owed) > 0 then
         insert into lane_wake (thread_id) select distinct unnest(owed);
     end if;

@@ -10,10 +10,10 @@
 -- It errs on the side of the leases:
 --   - Where the server is not the one that the consumer announced itself to, or has
 --     been restarted since, everybody's session is gone and the grace is five seconds:
---     more than the pauses with which consumers try to come back. The same where the
---     consumer has other sessions, which a dead process has not.
+--     more than the pauses with which consumers try to come back.
 --   - What was claimed or renewed after the session was missed is held by somebody who
---     lives, and stays.
+--     lives, and stays. Where the consumer has other sessions, which a dead process has
+--     not (but behind a pooler), it is given the time to renew: fifteen seconds.
 --   - An ordinary role sees the start of another role's session as null; then a process
 --     of that number counts as the session.
 --   - Who never announced itself is never gone.
@@ -84,9 +84,9 @@ begin
                where c.consumer_id = any (lost.consumer_ids)
                  and c.backend_pid = any (lost.pids)
                  and c.gone_since <= now - case
-                         when c.server_since = here
-                              and c.consumer_id <> all (lost.alive)
-                         then reclaim_abandoned.grace
+                         when c.consumer_id = any (lost.alive)
+                         then greatest(patience, '15 s')
+                         when c.server_since = here then reclaim_abandoned.grace
                          else patience
                      end
                  for update skip locked
@@ -125,7 +125,10 @@ begin
                           <= dead_since[array_position(dead_ids, d.claimed_by)]));
     end if;
 
-    select count(*) filter (where c.gone_since is null),
+    select count(*) filter (
+               where c.gone_since is null
+                 -- of who has no session that would show its end, as live_consumers
+                 and (c.backend_pid is not null or c.seen_at > now - interval '1 min')),
            count(*) filter (where c.gone_since is not null)
       into alive, gone
       from consumer c;

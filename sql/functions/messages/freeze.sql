@@ -38,6 +38,8 @@ begin
     perform check_boundary("freeze".boundary);
     carrier := assert_lane("freeze".thread_id, "freeze".claim_token);
     locked := lock_thread("freeze".thread_id);
+    ids := choose_pending("freeze".thread_id, "freeze".boundary, "freeze".run_id);
+    -- after the walk: who has seen what came with an interrupt sees the interrupt, too
     perform assert_still("freeze".thread_id, carrier);
     perform check_message_version(locked, "freeze".expected_message_version);
     select r.* into reader from run r where r.run_id = "freeze".run_id;
@@ -49,7 +51,6 @@ begin
               end
         using errcode = 'PM005', hint = 'run_id names the run that reads';
     end if;
-    ids := choose_pending("freeze".thread_id, "freeze".boundary, "freeze".run_id);
     if "freeze".expected_pending_ids <> ids then
         raise exception 'thread % has other messages pending than expected',
               "freeze".thread_id

@@ -127,6 +127,10 @@ begin
     end if;
     -- walked again when what is read at resume_input has gone out of the way
     ids := coalesce(ids, choose_pending(held.thread_id, 'new_run', going.run_id));
+    if held.dispatch_epoch < current_dispatch_epoch(held.thread_id) then
+        -- interrupted since: what is there to read may have come with that
+        perform lost_claim(held.dispatch_id, held.claim_token);
+    end if;
     return query
     select * from freeze_locked(locked, ids, going.run_id, held.dispatch_id);
 end
