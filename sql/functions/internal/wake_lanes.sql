@@ -49,6 +49,7 @@ declare
     followed text[];
     owed text[];
     unserved text[];
+    held text[];
     leaving text[];
 begin
     if wake_lanes.note and current_setting('transaction_isolation') <> 'read committed'
@@ -65,29 +66,28 @@ begin
              order by t.thread_id);
     end if;
     if followed <> '{}' then
-        leaving := array(
+        held := array(
             select f.thread_id
               from unnest(followed) f (thread_id)
              where (select true
                       from dispatch c
                      where c.thread_id = f.thread_id and c.status = 'claimed'
                      limit 1));
-    end if;
-    if leaving <> '{}' and not wake_lanes.note then
-        leaving := array(
-            select l.thread_id from unnest(leaving) l (thread_id)
-            except
-            select held.thread_id
-              from unnest(leaving) l (thread_id)
-             cross join lateral (
-                 select c.thread_id
-                   from dispatch c
-                  where c.thread_id = l.thread_id and c.status = 'claimed'
-                  limit 1
-                    for key share skip locked
-             ) held);
-    end if;
-    if followed <> '{}' then
+        leaving := held;
+        if held <> '{}' and not wake_lanes.note then
+            leaving := array(
+                select h.thread_id from unnest(held) h (thread_id)
+                except
+                select stays.thread_id
+                  from unnest(held) h (thread_id)
+                 cross join lateral (
+                     select c.thread_id
+                       from dispatch c
+                      where c.thread_id = h.thread_id and c.status = 'claimed'
+                      limit 1
+                        for key share skip locked
+                 ) stays);
+        end if;
         with head as materialized (
             select f.thread_id, h.dispatch_id, h.phase, h.priority, h.seq, h.queue,
                    case
@@ -108,10 +108,7 @@ begin
                    limit 1
                      for update skip locked
               ) h on true
-             where (select true
-                      from dispatch c
-                     where c.thread_id = f.thread_id and c.status = 'claimed'
-                     limit 1) is null
+             where f.thread_id <> all (held)
         ), woken as (
             update dispatch d
                set phase = 'ready', place = nextval('event_id_seq')
