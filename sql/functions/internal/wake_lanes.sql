@@ -73,8 +73,16 @@ begin
                       from dispatch c
                      where c.thread_id = f.thread_id and c.status = 'claimed'
                      limit 1));
-        leaving := held;
-        if held <> '{}' and not wake_lanes.note then
+        if held <> '{}' and wake_lanes.note then
+            -- what this transaction has claimed itself (ack_and_claim) stays
+            leaving := array(
+                select h.thread_id
+                  from unnest(held) h (thread_id)
+                 where (select c.xmin <> pg_current_xact_id()::xid
+                          from dispatch c
+                         where c.thread_id = h.thread_id and c.status = 'claimed'
+                         limit 1));
+        elsif held <> '{}' then
             leaving := array(
                 select h.thread_id from unnest(held) h (thread_id)
                 except
