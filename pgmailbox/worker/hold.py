@@ -224,9 +224,10 @@ class Hold:
             case _:
                 return None  # of a run or an end: nothing is left of an earlier attempt
 
-    async def is_acked(self) -> bool:
+    async def is_acked(self, *, patience: float | None = None) -> bool:
         """Look whether its handler has acked it; one that is gone by now was acked, too."""
-        found = await self.desk.store.run(self.desk.functions.load_dispatch(self.dispatch_id))
+        call = self.desk.functions.load_dispatch(self.dispatch_id)
+        found = await self.desk.store.run(call, patience=patience)
         return found is None or found.status == DispatchStatus.ACKED
 
     def tell(self) -> None:

@@ -61,6 +61,7 @@ class Keeper(Renews):
         }
         shortest = min(lease.total_seconds() for lease in self._leases.values())
         self._interval = min(config.seconds("lease_renewal_interval"), shortest / 3)
+        self._patience = max(self._interval, _PATIENCE)
         self._bell = Bell()
         self._alarm = Bell()
         self._looks_at = 0.0
@@ -96,7 +97,7 @@ class Keeper(Renews):
         async with self._turn:  # a short lease must not overtake a long one
             alike: defaultdict[tuple[bool, bool], list[Hold]] = defaultdict(list)
             for hold in filter(self._needs_it, holds):
-                if hold.may_be_acked and not hold.settling and await hold.is_acked():
+                if not hold.settling and await self._is_acked(hold):
                     _note_settled(hold)
                 else:
                     alike[hold.suspended, hold.has_been_suspended].append(hold)
@@ -116,13 +117,13 @@ class Keeper(Renews):
             exactly=exactly,
         )
         # one connection gone silent must not cost the leases: there is time for a second try
-        held = await self._store.run(call, patience=max(self._interval, _PATIENCE))
+        held = await self._store.run(call, patience=self._patience)
         newest = {hold.dispatch_id: hold for hold in self._holds}  # whose claim is the current one
         for hold in filter(_is_not_lost, holds):
             is_newest = newest.get(hold.dispatch_id) is hold
             interrupted = held.get(hold.dispatch_id) if is_newest else None
             if interrupted is None:
-                if hold.settling or (hold.may_be_acked and await hold.is_acked()):
+                if hold.settling or await self._is_acked(hold):
                     _note_settled(hold)  # or it is lost, as the answer to its settle will tell
                 elif _is_ours(hold):
                     self._let_go(hold, LetGo.LOST, "renewal refused")
@@ -130,6 +131,9 @@ class Keeper(Renews):
             hold.deadline = deadline
             if interrupted and hold.let_go is None and not hold.settling:
                 self._let_go(hold, LetGo.INTERRUPTED, "thread interrupted")
+
+    async def _is_acked(self, hold: Hold) -> bool:
+        return hold.may_be_acked and await hold.is_acked(patience=self._patience)
 
     async def _renew_forever(self) -> None:
         pause = self._interval

@@ -367,16 +367,18 @@ begin
             select f.* into front from remembered_front(null) f;
             after_priority := -1;
             after_place := 0;
-        elsif exists (select from lane_wake) and pay_lane_wakes(open_queues)
-           or overdue
-              and promotions < 100
-              and exists (
-                      select
-                        from dispatch d
-                       where d.phase = 'scheduled'
-                         and d.available_at <= clock()
-                         and d.queue = any (open_queues))
-              and promote_due(open_queues) > 0
+        elsif exists (select from lane_wake) and pay_lane_wakes(open_queues) then
+            after_priority := -1;
+            after_place := 0;
+        elsif overdue
+          and promotions < 100
+          and exists (
+                  select
+                    from dispatch d
+                   where d.phase = 'scheduled'
+                     and d.available_at <= clock()
+                     and d.queue = any (open_queues))
+          and promote_due(open_queues) > 0
         then
             promotions := promotions + 1;
             after_priority := -1;
