@@ -79,6 +79,47 @@ def dispatch_of(*columns: Any) -> Dispatch:  # noqa: ANN401 - the fields, in the
     return cast("Dispatch", draft)
 
 
+def new_dispatch(  # noqa: PLR0913 - what distinguishes one from another
+    *,
+    dispatch_id: UUID,
+    thread_id: str | None,
+    run_id: UUID | None,
+    queue: str,
+    kind: str,
+    payload: object,
+    priority: int,
+    dedupe_key: str | None,
+    dispatch_epoch: int,
+    available_at: datetime,
+    max_attempts: int,
+    created_at: datetime,
+) -> Dispatch:
+    """Return a dispatch as it stands in the database when it has just been enqueued."""
+    return dispatch_of(
+        dispatch_id,
+        thread_id,
+        run_id,
+        queue,
+        kind,
+        payload,
+        priority,
+        dedupe_key,
+        dispatch_epoch,
+        DispatchStatus.QUEUED.value,
+        available_at,
+        0,
+        max_attempts,
+        *_NOTHING_YET,
+        created_at,
+        created_at,
+        None,
+        None,
+    )
+
+
+_NOTHING_YET: Final = (None,) * 10
+
+
 @dataclass(frozen=True, slots=True)
 class Interrupt:
     """What an interrupt did."""

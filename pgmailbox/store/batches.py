@@ -16,11 +16,9 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, cast, overload
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from pgmailbox.errors import InvalidArgument
-from pgmailbox.models import Dispatch, DispatchStatus, dispatch_of
-from pgmailbox.store.documents import checked_text, to_json
+from pgmailbox.models import Dispatch, new_dispatch
+from pgmailbox.store.documents import checked_text, encoded, to_json
 from pgmailbox.store.requests import (
     EnqueueRequest,
     as_int,
@@ -31,6 +29,8 @@ from pgmailbox.store.requests import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
+
+    from psycopg.types.json import Jsonb
 
     from pgmailbox.store.calls import Row
 
@@ -108,7 +108,7 @@ class Batch:
     @property
     def dispatches(self) -> Jsonb:
         """The items as the parameter of the SQL function."""
-        return Jsonb(None, dumps=lambda _: self._json)
+        return encoded(self._json)
 
     def read(self, rows: Sequence[Row]) -> Enqueued:
         """Read the one row of `enqueue_batch`."""
@@ -206,25 +206,19 @@ def _dispatch(
     payload = given("payload")
     priority = given("priority")
     run_id = given("run_id")
-    return dispatch_of(
-        dispatch_id,
-        given("thread_id"),
-        None if run_id is None else UUID(run_id),
-        given("queue") or "default",
-        given("kind") or "default",
-        {} if payload is None else payload,
-        128 if priority is None else priority,
-        given("dedupe_key"),
-        dispatch_epoch,
-        DispatchStatus.QUEUED.value,
-        available_at,
-        0,
-        given("max_attempts") or _MAX_ATTEMPTS,
-        *_NOTHING_YET,
-        created_at,
-        created_at,
-        None,
-        None,
+    return new_dispatch(
+        dispatch_id=dispatch_id,
+        thread_id=given("thread_id"),
+        run_id=None if run_id is None else UUID(run_id),
+        queue=given("queue") or "default",
+        kind=given("kind") or "default",
+        payload={} if payload is None else payload,
+        priority=128 if priority is None else priority,
+        dedupe_key=given("dedupe_key"),
+        dispatch_epoch=dispatch_epoch,
+        available_at=available_at,
+        max_attempts=given("max_attempts") or _MAX_ATTEMPTS,
+        created_at=created_at,
     )
 
 
@@ -265,4 +259,3 @@ _READERS: Final[Mapping[str, Callable[[str, Any], object]]] = {
 _NO_TEXTS: Final = _READERS.keys() - {*_TEXTS, "on_duplicate"}
 _MAX_ATTEMPTS: Final = 5
 """What the SQL function takes where nothing is given; not to be confused with the mailbox's."""
-_NOTHING_YET: Final = (None,) * 10

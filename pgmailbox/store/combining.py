@@ -17,6 +17,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pgmailbox.backoff import is_away, is_from_database
+from pgmailbox.store.requests import names_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,12 +138,7 @@ class Combiner:
 
 def _is_plain(request: EnqueueRequest) -> bool:
     """Tell whether it can go with others: it meets nothing, and says the same in a batch."""
-    return (
-        request.payload is not None  # null there means that none is given
-        and request.dispatch_id is None
-        and request.run_id is None
-        and request.dedupe_key is None
-    )
+    return names_nothing(request) and request.payload is not None  # null there: none is given
 
 
 def _grant(answer: asyncio.Future[Any], dispatch: Dispatch) -> None:

@@ -26,8 +26,12 @@ def to_jsonb(name: str, value: object) -> Jsonb:
     Raises `InvalidArgument` (PM005) that names the argument when the value is not JSON (an object
     of your own, NaN, a cycle) or holds a NUL character.
     """
-    text = to_json(name, value)
-    return Jsonb(value, dumps=lambda _: text)
+    return encoded(to_json(name, value))
+
+
+def encoded(text: bytes) -> Jsonb:
+    """Wrap what is JSON text already for a jsonb parameter."""
+    return Jsonb(None, dumps=lambda _: text)
 
 
 def to_json(name: str, value: object) -> bytes:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
-from psycopg.pq import Format
+from psycopg.pq import Format, TransactionStatus
 
 from pgmailbox import metrics
 from pgmailbox.errors import InvalidArgument, translated
@@ -116,7 +116,8 @@ async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: _Wa
     with translated(), watch.over(connection):
         with metrics.timed(call.function):
             answer = await _execute(call, connection)
-            await connection.commit()
+            if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                await connection.commit()  # of an application's pool
         return answer
 
 

@@ -37,6 +37,11 @@ class EnqueueRequest:
     on_duplicate: str = "raise"
 
 
+def names_nothing(request: EnqueueRequest) -> bool:
+    """Tell whether it can meet nothing that is there already: it names no id and no key."""
+    return request.dispatch_id is None and request.run_id is None and request.dedupe_key is None
+
+
 def checked_delay(delay: Duration | None) -> timedelta | None:
     """Return a delay as a timedelta. Raises `InvalidArgument` for a negative one."""
     return None if delay is None else as_timedelta("delay", delay)
