@@ -46,7 +46,7 @@ def to_json(name: str, value: object) -> bytes:
 
 
 def checked_text(name: str, value: str | None) -> str | None:
-    """Return a text as it is.
+    """Return a text as plain text, whatever kind of text it is (a member of a StrEnum, say).
 
     Raises `InvalidArgument` (PM005) when it is none, or when PostgreSQL cannot store it: with a NUL
     character, or half of a surrogate pair.
@@ -61,7 +61,7 @@ def checked_text(name: str, value: str | None) -> str | None:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"{name} is not Unicode text: {error.reason}") from error
-    return value
+    return str.__str__(value)
 
 
 def error_text(error: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pgmailbox.models import DISPATCH_COLUMNS, Interrupt, new_dispatch
 from pgmailbox.store.batches import BATCH_COLUMNS, Batch
@@ -13,7 +13,7 @@ from pgmailbox.store.documents import checked_text, encoded, to_json
 from pgmailbox.store.requests import as_int, checked_available_at, checked_delay, names_nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from pgmailbox.models import Dispatch
@@ -31,7 +31,7 @@ class ProducerFunctions(Schema):
         send all of it, and to read it, would be a quarter of what the client has to do.
         """
         payload = to_json("payload", request.payload)
-        arguments = {
+        arguments: dict[str, Any] = {
             "thread_id": checked_text("thread_id", request.thread_id),
             "payload": encoded(payload),
             "kind": checked_text("kind", request.kind),
@@ -47,7 +47,7 @@ class ProducerFunctions(Schema):
         }
         if not names_nothing(request):
             return self.call("enqueue", arguments, one_dispatch, DISPATCH_COLUMNS)
-        return self.call("enqueue", arguments, partial(_new, request, payload), _NEW)
+        return self.call("enqueue", arguments, partial(_new, arguments, payload), _NEW)
 
     def enqueue_many(
         self, items: Iterable[object], *, max_attempts: int, first: int = 1
@@ -80,17 +80,17 @@ class ProducerFunctions(Schema):
 _NEW: Final = ("dispatch_id", "dispatch_epoch", "available_at", "max_attempts", "created_at")
 
 
-def _new(request: EnqueueRequest, payload: bytes, rows: Sequence[Row]) -> Dispatch:
+def _new(given: Mapping[str, Any], payload: bytes, rows: Sequence[Row]) -> Dispatch:
     """Return the dispatch that was enqueued, of what was given and of the row of _NEW."""
     dispatch_id, dispatch_epoch, available_at, max_attempts, created_at = rows[0]
     return new_dispatch(
         dispatch_id=dispatch_id,
-        thread_id=request.thread_id,
+        thread_id=given["thread_id"],
         run_id=None,
-        queue=request.queue,
-        kind=request.kind,
+        queue=given["queue"],
+        kind=given["kind"],
         payload=json.loads(payload),
-        priority=request.priority,
+        priority=given["priority"],
         dedupe_key=None,
         dispatch_epoch=dispatch_epoch,
         available_at=available_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import pickle
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -25,7 +26,7 @@ from pgmailbox import (
     SyncMailbox,
     Unavailable,
 )
-from pgmailbox.models import dispatch_of
+from pgmailbox.models import new_dispatch
 from pgmailbox.requests import CHUNK
 from tests.runtime.houses import running, until_drained, until_status
 from tests.sessions import one, rows
@@ -73,6 +74,39 @@ async def test_enqueue_returns_the_dispatch_as_it_stands_in_the_database(
     assert (sent.status, sent.attempt_count, sent.dispatch_epoch) == ("queued", 0, 0)
     row = one(conn, "select * from pgmailbox.dispatches")
     assert {name: row[name] for name in EVERYTHING} == EVERYTHING
+
+
+class Word(StrEnum):
+    K = "another word"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"payload": None},
+        {"payload": {1: (2, 3), "n": 1e22}},
+        {"thread_id": "t"},
+        {"thread_id": "interrupted"},
+        {"thread_id": Word.K, "kind": Word.K, "queue": Word.K},
+        {"delay": 60},
+        {"available_at": dt.datetime(2001, 1, 1, tzinfo=dt.UTC)},
+        {"available_at": NOON},
+        {"priority": 0, "max_attempts": 1, "on_duplicate": "return"},
+        {"dedupe_key": "d"},
+        {"dedupe_key": "d", "on_duplicate": "return"},
+        {"run_id": UUID(int=7)},
+    ],
+    ids=str,
+)
+async def test_what_is_enqueued_alone_is_answered_as_it_is_stored(
+    mailbox: Mailbox, given: dict[str, Any]
+) -> None:
+    await mailbox.interrupt("interrupted")
+    sent = await mailbox.enqueue(**given)
+    assert sent == await mailbox.load_dispatch(sent.dispatch_id)
+    assert type(sent) is type(await mailbox.load_dispatch(sent.dispatch_id))
+    assert all(type(text) is str for text in (sent.kind, sent.queue, sent.thread_id or ""))
 
 
 async def test_the_mailboxs_max_attempts_is_the_default(new_mailbox: NewMailbox) -> None:
@@ -207,11 +241,11 @@ async def test_what_was_enqueued_is_made_when_it_is_looked_at_and_once(
 ) -> None:
     made: list[object] = []
 
-    def noted(*columns: Any) -> Dispatch:  # noqa: ANN401 - the columns, in their order
-        made.append(columns)
-        return dispatch_of(*columns)
+    def noted(**fields: Any) -> Dispatch:  # noqa: ANN401 - the fields, whatever they are
+        made.append(fields)
+        return new_dispatch(**fields)
 
-    monkeypatch.setattr("pgmailbox.store.batches.dispatch_of", noted)
+    monkeypatch.setattr("pgmailbox.store.batches.new_dispatch", noted)
     payloads: list[list[Any]] = [[n] for n in range(many)]
     sent = await mailbox.enqueue_many({"payload": payload} for payload in payloads)
     payloads[1].append("an afterthought")
