@@ -51,10 +51,10 @@ declare
     is_behind boolean;
     due timestamptz;
     phase text;
+    made record;
     stored dispatch;
 begin
-    if not coalesce(
-        enqueue.payload is not null
+    if (enqueue.payload is not null
         and length(enqueue.kind) between 1 and 512
         and length(enqueue.queue) between 1 and 512
         and enqueue.priority between 0 and 255
@@ -70,8 +70,8 @@ begin
              or enqueue.available_at < '10000-01-01 00:00+00')
         and (enqueue.delay is null
              or enqueue.available_at is null
-                and enqueue.delay between interval '0' and interval '1000 years'),
-        false)
+                and enqueue.delay between interval '0' and interval '1000 years')
+       ) is not true
     then
         perform refuse_enqueue(
             enqueue.thread_id, enqueue.payload, enqueue.kind, enqueue.queue,
@@ -101,14 +101,20 @@ begin
         end if;
     end if;
 
-    due := greatest(enqueue.available_at, now + enqueue.delay, now);
-    phase := case
-        when due > now then 'scheduled'
-        when is_behind then 'blocked'
-        else 'ready'
-    end;
+    due := now;
+    phase := 'ready';
+    if is_behind then
+        phase := 'blocked';
+    end if;
+    if enqueue.available_at is not null or enqueue.delay is not null then
+        due := greatest(enqueue.available_at, now + enqueue.delay, now);
+        if due > now then
+            phase := 'scheduled';
+        end if;
+    end if;
 
-    -- where nothing can be there already, without the preparations for that case
+    -- Where nothing can be there already, without the preparations for that case.
+    -- Whether somebody sleeps who serves this queue is asked along the way.
     if coalesce(enqueue.dispatch_id, enqueue.run_id) is null
        and enqueue.dedupe_key is null
     then
@@ -119,9 +125,17 @@ begin
             new_id(), number, case phase when 'ready' then number end,
             coalesce(epoch, 0), now, due, enqueue.priority, enqueue.max_attempts,
             enqueue.queue, enqueue.kind, enqueue.thread_id, phase, now, enqueue.payload)
-        returning * into stored;
+        returning dispatch, exists (
+                      select from consumer c
+                       where c.waiting and enqueue.queue = any (c.queues)) as is_awaited
+             into made;
+        if made.is_awaited then
+            perform ring(array[enqueue.queue]);
+        end if;
+        return made.dispatch;
     end if;
-    while stored.dispatch_id is null loop
+
+    loop
         insert into dispatch (
             dispatch_id, seq, place, dispatch_epoch, created_at, available_at, run_id,
             priority, max_attempts, queue, kind, thread_id, dedupe_key, phase,
@@ -152,11 +166,7 @@ begin
            from dispatch_history h
           where h.dispatch_id = stored.dispatch_id;
     end if;
-    -- not even called unless somebody sleeps who serves this queue
-    perform ring(array[enqueue.queue])
-      where exists (
-                select from consumer c
-                 where c.waiting and enqueue.queue = any (c.queues));
+    perform ring(array[enqueue.queue]);
     return stored;
 end
 $$;
