@@ -1027,3 +1027,69 @@ def test_what_interrupts_a_run_that_is_just_starting_is_read_by_the_next(
         starts.result()
     call(conn, "supersede_claimed", reason="interrupted", **fence(held))
     assert drained(conn) == [["m"]]
+
+
+GATE = 4711
+
+
+def pause_before(conn: Connection, function: str, statement: str) -> None:
+    """Let a function wait for the advisory lock GATE before one of its statements."""
+    query = "select pg_get_functiondef(%s::regproc) as text"
+    text: str = one(conn, query, [f"pgmailbox.{function}"])["text"]
+    assert text.count(statement) == 1
+    pause = f"perform pg_advisory_xact_lock({GATE});\n{statement}"
+    conn.execute(text.replace(statement, pause).encode())
+
+
+def test_a_lane_whose_claim_ends_between_two_looks_is_not_left_behind(
+    conn: Connection,
+    opened: Connection,
+    connect: Connect,
+    meanwhile: Callable[..., Future[Any]],
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    call_one(opened, "ack", **fence(held))
+    first, second = (enqueued(conn, thread_id="t") for _ in range(2))
+    assert claims(conn) == []  # the second is blocked behind the first
+    gate = connect(autocommit=False)
+    gate.execute("select pg_advisory_xact_lock(%s)", [GATE])
+    pause_before(conn, "wake_lanes", "leaving := array(\n                select h.thread_id\n")
+    cancelling = meanwhile(call, "cancel", dispatch_id=first["dispatch_id"])
+    opened.commit()
+    gate.commit()
+    cancelling.result()
+    assert ids(claims(conn)) == [second["dispatch_id"]]
+
+
+def test_a_pause_while_the_clean_up_forgets_the_lane_is_kept(
+    conn: Connection, opened: Connection, meanwhile: Callable[..., Future[Any]]
+) -> None:
+    call(conn, "pause_thread", thread_id="t")
+    call(conn, "resume_thread", thread_id="t")
+    opened.execute("select from pgmailbox.lane for update")
+    pausing = meanwhile(call, "pause_thread", thread_id="t")
+    opened.execute("delete from pgmailbox.lane")
+    opened.commit()
+    pausing.result()
+    assert one(conn, "select paused_at from pgmailbox.threads")["paused_at"] is not None
+
+
+def test_a_run_that_ends_while_the_only_other_reader_is_being_cancelled_has_its_rest_read(
+    conn: Connection, opened: Connection, impatient: Connection
+) -> None:
+    delivered(conn, "a", "b", granularity="one")
+    held = claimed(conn)
+    messages = call(conn, "start_run", run_id=None, **fence(held))
+    assert [m["message_id"] for m in messages] == ["a"]
+    other = enqueued(conn, thread_id="t")
+    call(opened, "cancel", dispatch_id=other["dispatch_id"])
+    call_one(
+        impatient,
+        "finish_run",
+        run_id=messages[0]["run_id"],
+        termination="natural_end",
+        **fence(held),
+    )
+    opened.commit()
+    assert drained(conn) == [["b"]]

@@ -232,3 +232,11 @@ def test_what_waits_for_its_time_is_not_handed_over_and_holds_up_a_strict_lane(
         enqueued(conn, thread_id=thread, priority=2, delay="1 h")
         loads(conn, thread)
     assert [d["thread_id"] for d in hand_in(conn, *held, max_dispatches=10)] == ["skip"]
+
+
+def test_nothing_is_claimed_where_nobody_says_how_much(conn: Connection) -> None:
+    enqueued(conn, thread_id="t")
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    with refused("PM005", "max_dispatches"):
+        call(conn, "ack_and_claim", consumer_id="c", max_dispatches=None, **fences(held))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -365,3 +366,47 @@ def test_a_lane_goes_on_under_any_isolation(
         assert len(done) <= 3
     assert done == ids(sent)
     assert rows(conn, "select from pgmailbox.lane_wake") == []
+
+
+def lane_locks(conn: Connection) -> int:
+    """How many advisory locks this session's transaction holds."""
+    query = """
+        select count(*) as n from pg_locks
+         where locktype = 'advisory' and pid = pg_backend_pid()
+    """
+    found: int = one(conn, query)["n"]
+    return found
+
+
+def test_strict_lanes_whose_heads_wait_are_passed_over_at_once(
+    conn: Connection, connect: Connect
+) -> None:
+    many = 300
+    conn.execute(
+        "select pgmailbox.set_lane_policy('t' || n, 'strict') from generate_series(1, %s) n", [many]
+    )
+    for delay in ("1 h", "0 s"):
+        conn.execute(
+            "select pgmailbox.enqueue(delay => %s, thread_id => 't' || n)"
+            " from generate_series(1, %s) n",
+            [delay, many],
+        )
+    last = enqueued(conn, thread_id="free")
+    claimer = connect(autocommit=False)
+    assert ids(claims(claimer, max_dispatches=10)) == [last["dispatch_id"]]
+    assert lane_locks(claimer) <= 2
+    claimer.commit()
+    phases = [row["phase"] for row in rows(conn, "select phase from pgmailbox.dispatches")]
+    assert Counter(phases) == {"scheduled": many, "blocked": many, None: 1}
+
+
+def test_what_stands_behind_heads_of_another_queue_is_parked_though_others_were_taken(
+    conn: Connection,
+) -> None:
+    for n in range(5):
+        enqueued(conn, thread_id=f"t{n}", queue="other")
+        enqueued(conn, thread_id=f"t{n}")
+    free = [enqueued(conn) for _ in range(5)]
+    assert ids(claims(conn, max_dispatches=10)) == ids(free)
+    phases = rows(conn, "select phase from pgmailbox.dispatches where queue = 'default'")
+    assert [row["phase"] for row in phases if row["phase"]] == ["blocked"] * 5

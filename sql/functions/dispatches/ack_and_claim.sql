@@ -29,6 +29,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set lock_timeout = '5s'
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -36,7 +37,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    room int := ack_and_claim.max_dispatches;
+    room int := coalesce(ack_and_claim.max_dispatches, 0);  -- which claim refuses
     gone record;
     acked uuid[];
     refused dispatch;

@@ -40,9 +40,10 @@
 --
 -- It goes on until it has what it wants, or a long round adds nothing to what it has,
 -- or the index is at its end: what a round reads is bounded, "empty" is not subject to
--- that bound. Rows that others change between the two looks are passed over, and where
--- that leaves it with nothing it looks once more from the front. One call takes at most
--- 1,000, because each lane takes an entry in the server's lock table.
+-- that bound (but to one of five thousand lanes that were tried and gave nothing). Rows
+-- that others change between the two looks are passed over, and where that leaves it
+-- with nothing it looks once more from the front. One call takes at most 1,000, because
+-- each lane takes an entry in the server's lock table.
 --
 -- WHAT OTHERS ARE JUST CLAIMING
 --   Rows that a transaction in progress has locked, or updated, bear its id (xmax), so
@@ -98,6 +99,9 @@ declare
     found_any boolean := false;
     looks_again boolean := false;
     rounds int := 0;
+    -- lanes whose lock it has taken: the server has room for some ten thousand in all,
+    -- and what was parked meanwhile is to be committed
+    tried int := 0;
     -- how often it has gone on because more had come due: a hundred thousand in all, so
     -- that what it has done is committed before anybody loses patience
     promotions int := 0;
@@ -209,6 +213,8 @@ begin
                               limit 1) then true
                        when (select exists (select from lane))
                        then (select l.paused_at is not null or l.halted_at is not null
+                                 or l.policy <> 'skip'
+                                    and head_waits(r.thread_id, r.dispatch_epoch)
                                from lane l
                               where l.thread_id = r.thread_id)
                    end is true as is_held
@@ -332,7 +338,8 @@ begin
                 perform pay_lane_wakes(open_queues);
             end if;
         end if;
-        if taken < cardinality(walked.led_by) then
+        tried := tried + coalesce(cardinality(walked.led_by), 0);
+        if walked.led_by is not null and taken < cardinality(walked.ids) then
             -- who led to a lane was not its head, or the head is locked
             walked.passed_ids := walked.passed_ids || walked.led_by;
         end if;
@@ -353,7 +360,7 @@ begin
         elsif superseded > 0 then
             after_priority := -1;
             after_place := 0;
-        elsif found_any and taken = 0 and walk_size > 500 then
+        elsif found_any and taken = 0 and walk_size > 500 or tried > 5000 then
             exit;
         elsif walked.rows = walk_size or walked.is_cut_short then
             after_priority := walked.last_priority;

@@ -5,11 +5,12 @@
 -- be large. A row that was settled in a transaction which outlasted the turn, or whose
 -- run is open, keeps its slot; purge_terminal takes the others.
 --
--- Looks first, under no lock to speak of; takes the slot's lock only if it is to be had
--- within 50 ms, so that nobody queues behind a wait for a reader; then makes sure that
--- nothing has come in. The lock is kept until the transaction ends and keeps readers of
--- the history waiting, not those who settle (retire). Not under an older snapshot than
--- this statement's, which would not show what has come in.
+-- Looks and counts first, under no lock to speak of; takes the slot's lock only if it
+-- is to be had within 50 ms, so that nobody queues behind a wait for a reader; then
+-- makes sure that nothing has come in that is to stay. The lock is kept until the
+-- transaction ends and keeps readers of the history waiting, not those who settle
+-- (retire). Not under an older snapshot than this statement's, which would not show
+-- what has come in.
 --
 -- Locks: access exclusive on the slot, if it is free.   Time: none.
 create or replace function empty_history_slot(slot smallint, cutoff timestamptz)
@@ -20,17 +21,13 @@ set search_path from current
 as $$
 declare
     leaf constant text := format('dispatch_history_%s', slot);
-    look constant text := format(
-        'select count(*), count(*) filter (where completed_at > $1 or run_open) '
-        'from %I', leaf);
+    -- each by its index
     glance constant text := format(
-        'select exists (select from %1$I) '
-        'and not exists (select from %1$I where completed_at > $1 or run_open)',
-        leaf);
+        'select not exists (select from %1$I where completed_at > $1) '
+        'and not exists (select from %1$I where run_open)', leaf);
     patience constant text := current_setting('lock_timeout');
     is_past boolean;
     rows bigint;
-    kept bigint;
 begin
     if not exists (
            select
@@ -44,14 +41,18 @@ begin
     if not is_past then
         return 0;
     end if;
+    execute format('select count(*) from %I', leaf) into rows;
+    if rows = 0 then
+        return 0;
+    end if;
     begin
         perform set_config('lock_timeout', '50ms', true);
         execute format('lock table %I in access exclusive mode', leaf);
-        execute look into rows, kept using cutoff;
-        if kept > 0 then
-            rows := 0;
-        else
+        execute glance into is_past using cutoff;
+        if is_past then
             execute format('truncate table %I', leaf);
+        else
+            rows := 0;
         end if;
         perform set_config('lock_timeout', patience, true);
         return rows;

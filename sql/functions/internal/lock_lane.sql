@@ -13,10 +13,13 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-    insert into lane (thread_id, updated_at)
-    values (lock_lane.thread_id, clock())
-        on conflict do nothing;
-    perform from lane l where l.thread_id = lock_lane.thread_id for update;
+    loop
+        insert into lane (thread_id, updated_at)
+        values (lock_lane.thread_id, clock())
+            on conflict do nothing;
+        perform from lane l where l.thread_id = lock_lane.thread_id for update;
+        exit when found;  -- else the clean-up was just deleting it
+    end loop;
 end
 $$;
 

@@ -74,14 +74,15 @@ begin
                      where c.thread_id = f.thread_id and c.status = 'claimed'
                      limit 1));
         if held <> '{}' and wake_lanes.note then
-            -- what this transaction has claimed itself (ack_and_claim) stays
+            -- what this transaction has claimed itself (ack_and_claim) stays; what is
+            -- not seen any more has left since the statement before
             leaving := array(
                 select h.thread_id
                   from unnest(held) h (thread_id)
-                 where (select c.xmin <> pg_current_xact_id()::xid
+                 where (select c.xmin = pg_current_xact_id()::xid
                           from dispatch c
                          where c.thread_id = h.thread_id and c.status = 'claimed'
-                         limit 1));
+                         limit 1) is not true);
         elsif held <> '{}' then
             leaving := array(
                 select h.thread_id from unnest(held) h (thread_id)
