@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgmailbox.sql import find_tree
+from pgmailbox.store.executors import PATIENCE
 from tests.sessions import rows
 
 if TYPE_CHECKING:
@@ -121,3 +122,20 @@ def test_there_is_one_view_for_each_file(conn: Connection) -> None:
     query = "select viewname from pg_views where schemaname = 'pgmailbox'"
     found = sorted(row["viewname"] for row in rows(conn, query))
     assert found == sorted(file.name for file in find_tree().views)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "ack_and_claim", "ack_many", "append_messages", "dead_letter_many", "finish_run", "freeze",
+        "nack_many", "record_run_result", "release_many", "start_run", "supersede_claimed",
+        "wait_run",
+    ],
+)  # fmt: skip
+def test_what_a_worker_calls_gives_up_waiting_for_a_lock_before_the_worker_hangs_up(
+    conn: Connection, function: str
+) -> None:
+    query = "select unnest(proconfig) as setting from pg_proc where oid = %s::regproc"
+    found = rows(conn, query, [f"pgmailbox.{function}"])
+    settings = dict(row["setting"].split("=", 1) for row in found)
+    assert 0 < int(settings["lock_timeout"].removesuffix("s")) <= PATIENCE / 2

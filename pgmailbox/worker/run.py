@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from uuid import uuid4
 
-from pgmailbox.backoff import persistently
+from pgmailbox.backoff import is_passing, persistently
 from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
@@ -67,7 +67,8 @@ class Run:
         for it since. What `next_step` and `natural_end` return is appended."""
         self._hold = dispatch.hold
         self._desk = dispatch.hold.desk
-        self._seen = max((message.seq for message in messages), default=0)
+        # a run that goes on after a wait is not given again what it had read before
+        self._seen = max(record.input_to_seq or 0, *(message.seq for message in messages), 0)
         self._reading = asyncio.Lock()
         self._is_unsure = False
         """Whether a read was cut short, so that the run may have read what nobody here has seen."""
@@ -346,7 +347,9 @@ async def begun(dispatch: HeldDispatch) -> Run | None:
     f, store = hold.desk.functions, hold.desk.store
     hold.may_be_acked = True
     start = f.start_run(hold.dispatch_id, hold.claim_token)
-    messages = await persistently(lambda: store.run(start), log=_log, what="start_run")
+    messages = await persistently(
+        lambda: store.run(start), log=_log, what="start_run", on=is_passing
+    )
     if not messages and dispatch.run_id is None:
         return None
     which = f.claimed_run(hold.dispatch_id, hold.claim_token)

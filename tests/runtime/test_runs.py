@@ -611,3 +611,29 @@ async def test_what_is_read_when_the_handler_has_ended_is_read_again(
     assert seen == [["a"], ["a", "b"]]
     with pytest.raises(ClaimLost, match="handler has ended"):
         await tasks[0]
+
+
+async def test_what_was_read_before_a_wait_is_not_read_again_for_a_read_that_was_cut_short(
+    mailbox: Mailbox,
+) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @mailbox.run_handler("default")
+    async def agent(run: Run) -> list[str]:
+        if "more" not in run.detail:
+            await run.wait("external_event")
+        began.set()
+        await go_on.wait()
+        with pytest.raises(psycopg.OperationalError):
+            await run.next_step()
+        return ids(await run.next_step())
+
+    async with running(mailbox):
+        submission = await mailbox.submit("t", said("a"))
+        await ended(mailbox, submission, "waiting")
+        await mailbox.resume_run(submission.run_id, detail={"more": True})
+        await began.wait()
+        broken_once(mailbox, "freeze")
+        go_on.set()
+        record = await ended(mailbox, submission)
+    assert record.response == []

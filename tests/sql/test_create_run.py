@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.calls import call, call_one, enqueued, refused
+from tests.calls import call, call_one, claimed, enqueued, fence, refused
 from tests.sessions import one
 
 if TYPE_CHECKING:
@@ -93,3 +93,21 @@ def test_it_does_not_await_a_dispatch_of_another_thread_nor_one_that_was_there(
     enqueued(conn, thread_id="t", dispatch_id=run["dispatch_id"])
     call(conn, "cancel", dispatch_id=run["dispatch_id"])
     assert enqueued(conn, thread_id="t", run_id=run["run_id"])["dispatch_id"] != run["dispatch_id"]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "batch"])
+def test_a_prepared_run_awaits_the_dispatch_that_was_enqueued_for_it_under_another_id(
+    conn: Connection, many: bool
+) -> None:
+    run = call_one(conn, "create_run", thread_id="t")
+    own = {"thread_id": "t", "run_id": str(run["run_id"]), "dispatch_id": str(uuid4())}
+    if many:
+        call(conn, "enqueue_many", dispatches=Jsonb([own]))
+    else:
+        enqueued(conn, **own)
+    recovered = call(conn, "reconstruct_dispatches")
+    assert [r["reconstructed"] for r in recovered] == [False]
+    call_one(conn, "dead_letter", **fence(claimed(conn)), error="no good")
+    ended = one(conn, "select status, termination from pgmailbox.runs")
+    assert ended == {"status": "done", "termination": "error"}
+    assert call(conn, "reconstruct_dispatches") == []

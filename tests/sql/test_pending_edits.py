@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.calls import call, call_one, refused, scalar
-from tests.mailboxes import delivered, drained, live, names, pending, started
+from tests.mailboxes import delivered, drained, live, names, pending, started, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,3 +226,38 @@ def test_an_edit_makes_no_reader_for_what_was_not_to_have_one(conn: Connection) 
     call(conn, "retract_pending", thread_id="t", message_id="a")
     call(conn, "reorder_pending", thread_id="t", message_ids=["c", "b"])
     assert live(conn) == []
+
+
+def test_what_a_waiting_run_could_not_read_for_another_message_is_read_once_that_is_gone(
+    conn: Connection,
+) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    delivered(conn, "n", boundary="next_step", fallback_to_new_run=False)
+    delivered(conn, "r", boundary="resume_input", target_run_id=run_id)
+    assert drained(conn) == []
+    retract(conn, "n")
+    assert drained(conn) == [["r"]]
+
+
+def test_so_it_is_when_it_is_put_in_front(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    delivered(conn, "n", boundary="next_step", fallback_to_new_run=False)
+    delivered(conn, "r", boundary="resume_input", target_run_id=run_id)
+    assert drained(conn) == []
+    reorder(conn, "r", "n")
+    assert drained(conn) == [["r"]]
+
+
+def test_an_edit_that_commits_after_a_later_delivery_changes_the_queue_revision(
+    conn: Connection, connect: Connect
+) -> None:
+    delivered(conn, "a", "b")
+    editor = connect(autocommit=False)
+    reorder(editor, "b", "a")
+    delivered(conn, "c")
+    seen = revision(conn)
+    editor.commit()
+    with refused("PM006"):
+        reorder(conn, "a", "c", "b", expected_queue_revision=seen)

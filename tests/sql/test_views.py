@@ -71,3 +71,24 @@ def test_pending_messages_shows_what_is_unread_and_messages_what_was_read(conn: 
         ["u", "b", "next_step", 1],
         ["u", "c", "next_step", 1],
     ]
+
+
+@pytest.mark.parametrize("view", ["dispatches", "events", "lanes", "threads"])
+def test_one_thread_is_looked_up_by_index(conn: Connection, view: str) -> None:
+    conn.execute("set enable_seqscan = off")  # used all the same where there is no other way
+    query = f"explain select * from pgmailbox.{view} where thread_id = 't'"  # noqa: S608
+    plan = "\n".join(row["QUERY PLAN"] for row in rows(conn, query))
+    assert "dispatch_lane_idx" in plan
+    assert "Seq Scan on dispatch " not in plan
+
+
+def test_each_dispatch_is_among_the_dispatches_once(conn: Connection) -> None:
+    sent = [enqueued(conn, thread_id="t") for _ in range(4)]
+    sent.append(enqueued(conn, delay="1 h"))
+    call(conn, "ack", **fence(claimed(conn)))
+    claimed(conn)
+    query = "select dispatch_id, status, phase from pgmailbox.dispatches order by seq"
+    found = rows(conn, query)
+    assert [row["dispatch_id"] for row in found] == [d["dispatch_id"] for d in sent]
+    assert [row["status"] for row in found] == ["acked", "claimed", *["queued"] * 3]
+    assert found[-1]["phase"] == "scheduled"

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.calls import call, call_one, claimed, fence
+import pytest
+
+from tests.calls import call, call_one, claimed, enqueued, fence
+from tests.mailboxes import started, wait
 from tests.sessions import one
 
 if TYPE_CHECKING:
@@ -66,3 +69,15 @@ def test_one_that_another_process_resumes_at_this_moment_is_passed_over(
     assert page(conn) == [(first, False), (second, True)]
     other.commit()
     assert one(conn, "select count(*) as n from pgmailbox.dispatches")["n"] == 2
+
+
+@pytest.mark.parametrize("alarm", [{"delay": "1 h"}, {}], ids=["scheduled", "ready"])
+def test_one_that_has_set_itself_an_alarm_is_left_alone(
+    conn: Connection, alarm: dict[str, object]
+) -> None:
+    held, run_id = started(conn, "a")
+    set_by_it = enqueued(conn, thread_id="t", run_id=run_id, **alarm)
+    wait(conn, held, run_id, "background_tasks")
+    assert page(conn) == [(run_id, False)]
+    call(conn, "cancel", dispatch_id=set_by_it["dispatch_id"])
+    assert page(conn) == [(run_id, True)]

@@ -12,11 +12,11 @@
 -- thousand numbers are looked at: further back may lie any number of rows that other
 -- open transactions have put in, all of which would be read to be passed over.
 --
--- For a prepared run it takes the id under which that run's dispatch is awaited, unless
--- it is told another.
+-- For a prepared run it takes the id under which that run's dispatch is awaited. Told
+-- another, it has the run await that one (adopt_run).
 --
--- Locks: none but its own row, its id where that is not new, and its dedupe key.
--- Time: the database clock, at the call.
+-- Locks: none but its own row, its id where that is not new, and its dedupe key; the
+-- run that is told another id.   Time: the database clock, at the call.
 create or replace function enqueue(
     thread_id text default null,
     payload jsonb default '{}',
@@ -159,6 +159,9 @@ begin
         end if;
     end loop;
 
+    if enqueue.run_id is not null and enqueue.dispatch_id is not null then
+        perform adopt_run(enqueue.run_id, enqueue.thread_id, enqueue.dispatch_id);
+    end if;
     -- A look at the history only for an id that was not made here: its unique keys
     -- would have to contain the partition.
     if coalesce(enqueue.dispatch_id, enqueue.run_id) is not null then

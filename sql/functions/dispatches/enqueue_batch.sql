@@ -203,6 +203,14 @@ begin
           ) first
          where d.dispatch_id = first.dispatch_id and d.phase = 'blocked';
     end if;
+    if stored.brought is not null
+       and jsonb_path_exists(enqueue_batch.dispatches, '$[*].run_id')
+    then
+        perform adopt_run(e.run_id, e.thread_id, e.dispatch_id)
+           from jsonb_to_recordset(enqueue_batch.dispatches)
+                e (run_id uuid, thread_id text, dispatch_id uuid)
+          where e.run_id is not null and e.dispatch_id is not null;
+    end if;
     if stored.brought is not null then
         perform refuse_existing(h.dispatch_id)
            from dispatch_history h

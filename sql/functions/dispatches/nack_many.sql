@@ -14,6 +14,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set lock_timeout = '5s'
 as $$
 begin
     perform check_arrays('nack_many', dispatch_ids, claim_tokens, cardinality(errors));

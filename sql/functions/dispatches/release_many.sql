@@ -13,6 +13,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
 declare

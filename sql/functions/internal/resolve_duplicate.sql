@@ -61,11 +61,11 @@ begin
            and d.dedupe_key = resolve_duplicate.dedupe_key;
     end if;
     if live.dispatch_id is not null and resolve_duplicate.on_duplicate = 'raise' then
-        raise exception 'dedupe key % is live', resolve_duplicate.dedupe_key using
+        raise exception 'dedupe key % of % is live', resolve_duplicate.dedupe_key,
+              coalesce('thread ' || live.thread_id, 'queue ' || live.queue)
+        using
             errcode = 'PM002',
-            detail = format(
-                'dispatch %s of %s has it', live.dispatch_id,
-                coalesce('thread ' || live.thread_id, 'queue ' || live.queue)),
+            detail = format('dispatch %s has it', live.dispatch_id),
             hint = 'on_duplicate => ''return'' gives the live dispatch instead';
     end if;
     return live;

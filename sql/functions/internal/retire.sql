@@ -30,8 +30,8 @@
 --
 -- Locks: the dispatch rows, for update, in the order of their ids (waits at most for a
 -- claim that is just parking rows behind them, or for whoever settles the same one),
--- then one queued row a lane, never waiting; rows of lane for dead letters in lanes
--- that halt.
+-- then one or two queued rows a lane, never waiting; rows of lane for dead letters in
+-- lanes that halt.
 -- Time: the database clock.
 create or replace function retire(
     dispatch_ids uuid[],
@@ -205,7 +205,8 @@ begin
         freed := moved.threads;
     end if;
     if moved.left_unread is not null then
-        perform ensure_reader(t.thread_id) from unnest(moved.left_unread) t (thread_id);
+        perform ensure_reader(t.thread_id, for_sure => retire.claim_tokens is not null)
+           from unnest(moved.left_unread) t (thread_id);
     end if;
 end
 $$;

@@ -1,8 +1,9 @@
 -- revive_dispatch: enqueue the dispatch of a prepared run under its recorded id.
 --
--- False when it exists by now: another process recovers too.
+-- False when it exists by now: another process recovers too. So it is when somebody is
+-- just putting it there, in a transaction that is open still.
 --
--- Locks: as enqueue.   Time: the database clock.
+-- Locks: as enqueue, waiting for a moment only.   Time: the database clock.
 create or replace function revive_dispatch(
     run_id uuid, dispatch_id uuid, thread_id text, kind text, queue text, priority int
 )
@@ -10,6 +11,7 @@ returns boolean
 language plpgsql
 volatile
 set search_path from current
+set lock_timeout = '100ms'
 as $$
 begin
     perform enqueue(
@@ -17,7 +19,7 @@ begin
         run_id => run_id, dispatch_id => dispatch_id);
     return true;
 exception
-    when sqlstate 'PM001' then
+    when sqlstate 'PM001' or lock_not_available then
         return false;
 end
 $$;

@@ -51,6 +51,31 @@ begin
                   from dispatch d
                  where d.dispatch_id = r.dispatch_id
                  limit 1) is null
+           -- nor one that the run has set for itself (an alarm), as far as the front of
+           -- its lane tells
+           and r.run_id not in (
+                   select q.run_id
+                     from (select d.run_id
+                             from dispatch d
+                            where d.thread_id = r.thread_id
+                              and d.phase in ('ready', 'blocked')
+                            order by d.priority, d.seq
+                            limit 100) q
+                    where q.run_id is not null
+                   union all
+                   select s.run_id
+                     from (select d.run_id
+                             from dispatch d
+                            where d.thread_id = r.thread_id and d.phase = 'scheduled'
+                            order by d.priority, d.seq
+                            limit 100) s
+                    where s.run_id is not null
+                   union all
+                   select c.run_id
+                     from dispatch c
+                    where c.thread_id = r.thread_id
+                      and c.status = 'claimed'
+                      and c.run_id is not null)
          order by r.run_id
            for update skip locked
     ), resumed as materialized (

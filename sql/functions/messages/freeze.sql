@@ -7,8 +7,8 @@
 -- A run_id that is no run's is taken as it is (somebody else's runs); one of another
 -- thread, or of a run that is done and will not act on what it reads, is an error.
 --
--- Locks: the claimed dispatch for key share, the thread, the pending messages.
--- Time: the database clock.
+-- Locks: the claimed dispatch for key share, the thread, the pending messages; waits
+-- for ten seconds at most (start_run).   Time: the database clock.
 create or replace function freeze(
     thread_id text,
     boundary text,
@@ -22,6 +22,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
+set lock_timeout = '10s'
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off

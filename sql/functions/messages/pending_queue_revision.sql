@@ -1,10 +1,9 @@
 -- pending_queue_revision: a number that changes whenever a thread's pending queue does.
 --
--- Deliveries take no lock that others wait for, so there is no counter that they could
--- raise. Instead: every edit and every freeze draws a fresh number from the sequence
--- from which deliveries take their ranks, so the greater of the two rises with each;
--- and because a delivery may commit later than a number that was drawn after it, the
--- count of messages stands behind it (20 bits).
+-- Every edit and every freeze draws a fresh number, one after the other: each has
+-- locked the thread. Deliveries take no lock that others wait for, so there is no
+-- counter that they could raise; but nothing else happens between two of those numbers,
+-- so that the count of messages, which stands behind (20 bits), rises with each.
 --
 -- Locks: none.   Time: none.
 create or replace function pending_queue_revision(thread_id text)
@@ -22,10 +21,10 @@ as $$
 begin
     perform check_thread_id(pending_queue_revision.thread_id);
     return (
-        select greatest(coalesce(max(p.rank), 0), coalesce((
+        select coalesce((
                    select t.pending_revision
                      from thread t
-                    where t.thread_id = pending_queue_revision.thread_id), 0))
+                    where t.thread_id = pending_queue_revision.thread_id), 0)
                * 1048576 + count(*) % 1048576
           from pending_message p
          where p.thread_id = pending_queue_revision.thread_id);

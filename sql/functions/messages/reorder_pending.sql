@@ -4,8 +4,8 @@
 -- since the caller looked makes it PM006. They take fresh ranks, so that what is being
 -- delivered at this moment, and is not seen yet, may come to stand before them.
 --
--- Where a new run can now read what it could not before, a dispatch is ensured that
--- does.
+-- Where a new run, or one that waits, can now read what it could not before, a dispatch
+-- is ensured that does.
 --
 -- Joined by hashing, whatever the statistics say: nested loops over a queue that was
 -- thought to be empty take hours.
@@ -81,7 +81,7 @@ begin
      where p.thread_id = reorder_pending.thread_id
        and p.message_id = fresh.message_id;
     perform touch_pending(reorder_pending.thread_id);
-    if not was_readable and is_readable(reorder_pending.thread_id) then
+    if not was_readable then
         perform ensure_reader(reorder_pending.thread_id);
     end if;
     return query select * from pending_entries(reorder_pending.thread_id);

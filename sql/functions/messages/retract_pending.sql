@@ -1,7 +1,7 @@
 -- retract_pending: take a message back, as long as no run has read it.
 --
--- Later ones close up. Its id is free again. Where it kept a new run from reading what
--- stands behind it, a dispatch is ensured that does.
+-- Later ones close up. Its id is free again. Where it kept a new run, or one that
+-- waits, from reading what stands behind it, a dispatch is ensured that does.
 --
 -- Locks: the thread, then the message.
 -- Time: the database clock.
@@ -34,7 +34,7 @@ begin
      where p.thread_id = retract_pending.thread_id
        and p.message_id = retract_pending.message_id;
     perform touch_pending(retract_pending.thread_id);
-    if not was_readable and is_readable(retract_pending.thread_id) then
+    if not was_readable then
         perform ensure_reader(retract_pending.thread_id);
     end if;
 end
