@@ -70,6 +70,17 @@ def is_from_database(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(error, PoolClosed)
 
 
+def heed_cancellation() -> None:
+    """Raise `CancelledError` where the current task is to end and a call has swallowed that.
+
+    `asyncio.wait_for` before Python 3.12 returns what has just arrived instead, and a driver may
+    raise what its connection broke of. Loops ask after each pass, or nothing would ever end them.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def first_line(error: object) -> str:
     """Return what a log line says of an error: its first line, without query and context."""
     return str(error).partition("\n")[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import sql
 
-from pgmailbox.backoff import first_line, is_from_database, persistently
+from pgmailbox.backoff import first_line, heed_cancellation, is_from_database, persistently
 from pgmailbox.store import Store
 from pgmailbox.telemetry import get_logger
 
@@ -47,6 +47,7 @@ class Herald:
     async def run(self) -> None:
         """Say so again and again; an attempt that fails is logged, and the next one comes."""
         while True:
+            heed_cancellation()
             try:
                 await self._store.run(self._announce())
             except Exception as error:
@@ -83,6 +84,7 @@ class Listener:
     async def run(self) -> None:
         """Listen; a session that breaks is replaced. Where nothing could be heard, only speak."""
         while True:
+            heed_cancellation()
             connection = await persistently(
                 self._open, log=_log, what="listen", on=is_from_database
             )
@@ -126,6 +128,7 @@ class Listener:
             async for notification in connection.notifies(timeout=_HEARTBEAT):
                 self._hear(notification)
             await self._say_who(connection)
+            heed_cancellation()
 
     async def _say_who(self, connection: AsyncConnection[Any]) -> None:
         await Store.run_on(connection, self._announce(), patience=self._patience)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -32,7 +33,7 @@ from pgmailbox.store import (
     check_encoding,
     run_all,
 )
-from pgmailbox.store.connections import connect, described, new_pool
+from pgmailbox.store.connections import connect, described, new_pool, refuse_again
 from pgmailbox.worker import Handlers
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
     from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
+    from pgmailbox.store.connections import Failed
     from pgmailbox.worker import HeldDispatch
 
 T = TypeVar("T")
@@ -92,6 +94,7 @@ class Mailbox(Conversations, Operations):
         self._combiner: Combiner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
+        self._failed: Failed | None = None
         self._transition = asyncio.Lock()
 
     # --- opening and closing --------------------------------------------------------------
@@ -118,10 +121,17 @@ class Mailbox(Conversations, Operations):
         schema is missing or is not one for this version.
         """
         self._enter_loop()
+        asked = time.monotonic()
         async with self._opening:
-            if not self._is_open:
+            if self._is_open:
+                return
+            refuse_again(self._failed, asked)
+            try:
                 await self._connect()
-                self._is_open = True
+            except Unavailable as error:
+                self._failed = time.monotonic(), error
+                raise
+            self._is_open = True
 
     async def close(self) -> None:
         """Shut a running lifecycle down and disconnect; a pool of the application stays open."""

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox import metrics
-from pgmailbox.backoff import first_line, pause
+from pgmailbox.backoff import first_line, heed_cancellation, pause
 from pgmailbox.config import as_timedelta
 from pgmailbox.models import GcReport, SweepReport
 from pgmailbox.telemetry import get_logger
@@ -197,7 +197,9 @@ class Maintenance:
         except Exception as error:  # noqa: BLE001 - this loop owns it: no pass may end the loop
             metrics.record(metrics.PASSES, 1, loop=loop, result="failed")
             _log.warning(f"{loop}.failed", error=first_line(error))
+            heed_cancellation()
             return None
+        heed_cancellation()
         metrics.record(metrics.PASSES, 1, loop=loop, result="ok")
         return result
 

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from pgmailbox.config import is_text
 from pgmailbox.errors import InvalidArgument, SchemaMismatch
 from pgmailbox.sql import find_tree
 
@@ -24,7 +25,7 @@ _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,53}")
 
 def check_schema_name(schema: str) -> str:
     """Return the name if it may be a schema's; raise `InvalidArgument`, naming it, if not."""
-    if _SCHEMA_NAME.fullmatch(schema) is None:
+    if not is_text(schema) or _SCHEMA_NAME.fullmatch(schema) is None:
         raise InvalidArgument(
             f"{schema!r} cannot be the name of the schema",
             hint="Use at most 54 of a-z, 0-9 and _, beginning with a letter or _, but not pg_.",
@@ -50,12 +51,12 @@ def verify(version: int | None, *, schema: str = DEFAULT_SCHEMA) -> None:
     target = find_tree().target_version
     if version is None:
         raise SchemaMismatch(
-            f"there is no pgmailbox in schema {schema}", hint="Run pgmailbox migrate."
+            f"there is no pgmailbox in schema {schema}", hint=_how_to_migrate(schema)
         )
     detail = f"the schema is at version {version}, the code at {target}"
     if version < target:
         raise SchemaMismatch(
-            f"schema {schema} is behind the code", detail=detail, hint="Run pgmailbox migrate."
+            f"schema {schema} is behind the code", detail=detail, hint=_how_to_migrate(schema)
         )
     if version > target + 1:
         raise SchemaMismatch(
@@ -63,6 +64,11 @@ def verify(version: int | None, *, schema: str = DEFAULT_SCHEMA) -> None:
             detail=detail,
             hint="Install the version of pgmailbox that migrated it.",
         )
+
+
+def _how_to_migrate(schema: str) -> str:
+    option = "" if schema == DEFAULT_SCHEMA else f", with --schema {schema}"
+    return f"Run pgmailbox migrate{option}."
 
 
 def check_schema(connection: Connection, *, schema: str = DEFAULT_SCHEMA) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from weakref import WeakSet
@@ -30,7 +31,12 @@ from pgmailbox.store import (
     run_all_sync,
     without_loop,
 )
-from pgmailbox.store.connections import connection_parameters, described, new_sync_pool
+from pgmailbox.store.connections import (
+    connection_parameters,
+    described,
+    new_sync_pool,
+    refuse_again,
+)
 from pgmailbox.sync_conversations import SyncConversations
 from pgmailbox.sync_operations import SyncOperations
 
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
     from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
     from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
+    from pgmailbox.store.connections import Failed
 
 T = TypeVar("T")
 
@@ -72,6 +79,7 @@ class SyncMailbox(SyncConversations, SyncOperations):
         self._given = dsn_or_pool
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
+        self._failed: Failed | None = None
         _ALL.add(self)
 
     def open(self) -> None:
@@ -104,9 +112,15 @@ class SyncMailbox(SyncConversations, SyncOperations):
         self.config = named(self._configured)
 
     def _opened(self) -> ConnectionPool[Any]:
+        asked = time.monotonic()
         with self._opening:
             if self._pool is None:
-                self._pool = self._checked(self._given)
+                refuse_again(self._failed, asked)
+                try:
+                    self._pool = self._checked(self._given)
+                except Unavailable as error:
+                    self._failed = time.monotonic(), error
+                    raise
             return self._pool
 
     def _checked(self, given: str | ConnectionPool[Any]) -> ConnectionPool[Any]:

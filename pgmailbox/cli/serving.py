@@ -31,22 +31,34 @@ _IDLE_PAUSE: Final = 0.1
 _CLEANUP_SECONDS: Final = 2.0
 """How long handlers that were cancelled at the drain timeout may take to end."""
 _EXIT_SECONDS: Final = 5.0
-"""How long the interpreter may take to exit: an application may have threads of its own."""
+"""How long the event loop and the interpreter may take to end: an application may have threads of
+its own."""
 
 
 async def serve(mailbox: Mailbox, *, until_idle: bool) -> int:
-    """Run the mailbox's workers until told to stop, and return the exit code."""
+    """Run the mailbox's workers until told to stop, and return the exit code.
+
+    Once this has ended, however it does, so does the process.
+    """
+    try:
+        code = await _served(mailbox, until_idle=until_idle)
+    except BaseException:
+        leave_within(_EXIT_SECONDS, NO)
+        raise
+    leave_within(_EXIT_SECONDS, code)
+    return code
+
+
+async def _served(mailbox: Mailbox, *, until_idle: bool) -> int:
     signals = Signals(asyncio.get_running_loop())
     with signals.heard():
         lifecycle = await _started(mailbox, signals)
         try:
-            code = (
-                0 if lifecycle is None else await _worked(mailbox, lifecycle, signals, until_idle)
-            )
+            if lifecycle is None:
+                return 0
+            return await _worked(mailbox, lifecycle, signals, until_idle)
         finally:
             await mailbox.close()
-    leave_within(_EXIT_SECONDS, code)
-    return code
 
 
 async def _started(mailbox: Mailbox, signals: Signals) -> Lifecycle | None:

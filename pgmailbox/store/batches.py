@@ -29,6 +29,7 @@ from pgmailbox.store.requests import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
+    from typing import Self
 
     from psycopg.types.json import Jsonb
 
@@ -87,23 +88,35 @@ class Enqueued(Sequence[Dispatch]):
 
 
 class Batch:
-    """Items (mappings with the arguments of `enqueue`, or `EnqueueRequest`) for one statement.
+    """Items for one statement, as one JSON document."""
 
-    ``first`` is the number of the first; ``max_attempts`` is for those that give none. Raises
-    `InvalidArgument` (PM005) that names the item and what is wrong with it.
-    """
+    def __init__(self, text: bytes, *, may_meet: bool) -> None:
+        self._json = text
+        self.may_meet: Final = may_meet
+        """Whether what was there before may be answered instead of what is given here."""
 
-    def __init__(self, items: Iterable[object], *, first: int, max_attempts: int) -> None:
+    @classmethod
+    def of(cls, items: Iterable[object], *, first: int, max_attempts: int) -> Self:
+        """Make one of mappings with the arguments of `enqueue`, or `EnqueueRequest`.
+
+        ``first`` is the number of the first; ``max_attempts`` is for those that give none. Raises
+        `InvalidArgument` (PM005) that names the item and what is wrong with it.
+        """
         documents = [
             _document(item, number, max_attempts) for number, item in enumerate(items, start=first)
         ]
         try:
-            self._json = to_json("dispatches", documents)
+            text = to_json("dispatches", documents)
         except InvalidArgument:
             _blame(documents, first)
             raise
-        self.may_meet: Final = any(d.get("on_duplicate") == "return" for d in documents)
-        """Whether what was there before may be answered instead of what is given here."""
+        may_meet = any(d.get("on_duplicate") == "return" for d in documents)
+        return cls(text, may_meet=may_meet)
+
+    @classmethod
+    def of_prepared(cls, texts: Iterable[bytes]) -> Self:
+        """Make one of what `prepared` has returned."""
+        return cls(b"[" + b",".join(texts) + b"]", may_meet=False)
 
     @property
     def dispatches(self) -> Jsonb:
@@ -131,6 +144,14 @@ class Batch:
                 strict=False,
             )
         ]
+
+
+def prepared(request: EnqueueRequest) -> bytes:
+    """Return a request that names no id and no key as a JSON document, as it is now.
+
+    Raises `InvalidArgument` (PM005).
+    """
+    return to_json("the dispatch", _document(request, 1, _MAX_ATTEMPTS))
 
 
 BATCH_COLUMNS: Final = ("dispatch_ids", "created_at", "available_ats", "dispatch_epochs")
@@ -240,15 +261,10 @@ def _as_attempts(name: str, value: object) -> int | None:
     return None if value is None else as_int(name, value)
 
 
-def _as_it_is(_name: str, value: object) -> object:
-    return value
-
-
 _KEYS: Final = frozenset(field.name for field in fields(EnqueueRequest))
-_TEXTS: Final = ("thread_id", "kind", "queue", "dedupe_key")
+_TEXTS: Final = ("thread_id", "kind", "queue", "dedupe_key", "on_duplicate")
 _READERS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     **dict.fromkeys(_TEXTS, checked_text),
-    "on_duplicate": _as_it_is,
     "priority": as_int,
     "max_attempts": _as_attempts,
     "run_id": _as_text,
@@ -256,6 +272,6 @@ _READERS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "available_at": _as_time,
     "delay": _as_interval,
 }
-_NO_TEXTS: Final = _READERS.keys() - {*_TEXTS, "on_duplicate"}
+_NO_TEXTS: Final = _READERS.keys() - {*_TEXTS}
 _MAX_ATTEMPTS: Final = 5
 """What the SQL function takes where nothing is given; not to be confused with the mailbox's."""

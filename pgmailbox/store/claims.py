@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 from psycopg import postgres
-from psycopg.adapt import Dumper, Transformer
+from psycopg.adapt import Dumper, PyFormat, Transformer
 from psycopg.pq import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from psycopg.abc import AdaptContext, Loader
+    from psycopg.adapt import AdaptersMap
     from psycopg.rows import RowMaker
 
     from pgmailbox.store.calls import Column
@@ -117,13 +118,23 @@ class Uuids(bytes):
 
 class _UuidsDumper(Dumper):
     format = Format.BINARY
-    oid = postgres.types["uuid"].array_oid
+
+    def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
+        super().__init__(cls, context)
+        # not of the class: by that psycopg would use it for whoever's arrays of uuid
+        self.oid = postgres.types["uuid"].array_oid
 
     def dump(self, obj: Uuids) -> Uuids:
         return obj
 
 
 psycopg.adapters.register_dumper(Uuids, _UuidsDumper)
+
+
+def make_known(adapters: AdaptersMap) -> None:
+    """Make `Uuids` known where it is not: to a copy that was made before this was imported."""
+    if adapters.get_dumper(Uuids, PyFormat.AUTO) is not _UuidsDumper:
+        adapters.register_dumper(Uuids, _UuidsDumper)
 
 
 def uuids(raw: Collection[bytes]) -> Uuids:

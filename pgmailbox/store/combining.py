@@ -14,9 +14,13 @@ itself.
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pgmailbox.backoff import is_away, is_from_database
+from pgmailbox.errors import InvalidArgument
+from pgmailbox.store.batches import prepared
 from pgmailbox.store.requests import names_nothing
 
 if TYPE_CHECKING:
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
     from pgmailbox.store.calls import Call
     from pgmailbox.store.functions import Functions
     from pgmailbox.store.requests import EnqueueRequest
-
-    Asked = tuple[EnqueueRequest, asyncio.Future[Dispatch]]
 
 T = TypeVar("T")
 
@@ -45,6 +47,13 @@ class Run(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: EnqueueRequest
+    text: bytes
+    answer: asyncio.Future[Dispatch]
+
+
 class Combiner:
     """Enqueues for the callers of one event loop."""
 
@@ -53,7 +62,7 @@ class Combiner:
         self._run = run
         self._turn: asyncio.TimerHandle | None = None
         """The statement that others wait for: what lets them go when it takes long."""
-        self._asked: list[Asked] = []
+        self._asked: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def enqueue(self, request: EnqueueRequest) -> Dispatch:
@@ -66,8 +75,12 @@ class Combiner:
             return await self._run(self._functions.enqueue(request))
         if self._turn is None:
             return await self._alone(request)
+        try:
+            text = prepared(request)  # as it is now: its caller may change the payload meanwhile
+        except InvalidArgument:
+            return await self._run(self._functions.enqueue(request))  # refused in words for one
         answer: asyncio.Future[Dispatch] = asyncio.get_running_loop().create_future()
-        self._asked.append((request, answer))
+        self._asked.append(_Asked(request, text, answer))
         return await answer
 
     async def _alone(self, request: EnqueueRequest) -> Dispatch:
@@ -77,14 +90,14 @@ class Combiner:
         finally:
             self._end(turn)
 
-    async def _together(self, batch: Sequence[Asked], turn: asyncio.TimerHandle) -> None:
+    async def _together(self, batch: Sequence[_Asked], turn: asyncio.TimerHandle) -> None:
         try:
             if len(batch) == 1 or not await self._accepted(batch):
-                for request, answer in batch:
-                    await self._answered(request, answer)
+                for asked in batch:
+                    await self._answered(asked)
         finally:
-            for _, answer in batch:
-                answer.cancel()  # of what is not answered: the loop is ending
+            for asked in batch:
+                asked.answer.cancel()  # of what is not answered: the loop is ending
             # whoever has got an answer may have more to enqueue, and does so before this is called
             asyncio.get_running_loop().call_soon(self._end, turn)
 
@@ -103,7 +116,7 @@ class Combiner:
         """Send what has gathered meanwhile."""
         self._turn = None
         batch, self._asked = self._asked[:_MOST], self._asked[_MOST:]
-        wanted = [asked for asked in batch if not asked[1].done()]
+        wanted = [asked for asked in batch if not asked.answer.done()]
         if wanted:
             work = self._together(wanted, self._begin())
             task = asyncio.create_task(work, name="pgmailbox-enqueue")
@@ -114,31 +127,36 @@ class Combiner:
 
     # --- one statement --------------------------------------------------------------------
 
-    async def _accepted(self, batch: Sequence[Asked]) -> bool:
-        """Enqueue all of them with one statement, unless the database or we refuse one."""
-        requests = [request for request, _ in batch]
+    async def _accepted(self, batch: Sequence[_Asked]) -> bool:
+        """Enqueue all of them with one statement, unless the database refuses one."""
+        call = self._functions.enqueue_prepared(asked.text for asked in batch)
         try:
-            made = await self._run(self._functions.enqueue_many(requests, max_attempts=1))
+            made = await self._run(call)
         except Exception as error:  # noqa: BLE001 - it belongs to the callers
             if is_from_database(error) and not is_away(error):
                 return False
-            for _, answer in batch:
-                _refuse(answer, error)
+            for asked in batch:
+                _refuse(asked.answer, error)
             return True
-        for (_, answer), dispatch in zip(batch, made, strict=True):
-            _grant(answer, dispatch)
+        for asked, dispatch in zip(batch, made, strict=True):
+            _grant(asked.answer, dispatch)
         return True
 
-    async def _answered(self, request: EnqueueRequest, answer: asyncio.Future[Dispatch]) -> None:
+    async def _answered(self, asked: _Asked) -> None:
+        request = replace(asked.request, payload=json.loads(asked.text)["payload"])
         try:
-            _grant(answer, await self._run(self._functions.enqueue(request)))
+            _grant(asked.answer, await self._run(self._functions.enqueue(request)))
         except Exception as error:  # noqa: BLE001 - it belongs to the caller
-            _refuse(answer, error)
+            _refuse(asked.answer, error)
 
 
 def _is_plain(request: EnqueueRequest) -> bool:
-    """Tell whether it can go with others: it meets nothing, and says the same in a batch."""
-    return names_nothing(request) and request.payload is not None  # null there: none is given
+    """Tell whether it can go with others: it meets nothing, and says the same in a batch.
+
+    There null means that nothing is given.
+    """
+    given = (request.payload, request.kind, request.queue, request.priority, request.on_duplicate)
+    return names_nothing(request) and None not in given
 
 
 def _grant(answer: asyncio.Future[Any], dispatch: Dispatch) -> None:

@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgmailbox.config import named
 from pgmailbox.dsn import parsed, redacted
+from pgmailbox.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,7 +109,8 @@ async def connect_listener(
         raise psycopg.OperationalError(f"the pool cannot say how to connect: {error}") from error
     parameters: dict[str, Any] = {**connection_parameters(dsn, config), **(extra or {})}
     parameters["autocommit"] = True
-    return await AsyncConnection.connect(dsn, **parameters)
+    connection: AsyncConnection[Any] = await target.connection_class.connect(dsn, **parameters)
+    return connection
 
 
 async def is_direct(connection: AsyncConnection[Any]) -> bool:
@@ -138,8 +140,11 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
 def _configure_sync(connection: Connection[Any]) -> None:
     with connection.cursor(row_factory=tuple_row) as cursor:
-        if not _is_direct(connection, cursor.execute(_WHO).fetchone()):
+        found = cursor.execute(_WHO).fetchone()
+        if not _is_direct(connection, found):
             connection.prepare_threshold = None
+        elif _isolation(found) != _WANTED:
+            cursor.execute(_SET_ISOLATION)
 
 
 def _is_direct(connection: BaseConnection[Any], found: tuple[Any, ...] | None) -> bool:
@@ -153,6 +158,20 @@ def _isolation(found: tuple[Any, ...] | None) -> str | None:
 _WHO: Final = "select pg_backend_pid(), current_setting('default_transaction_isolation')"
 _WANTED: Final = "read committed"
 _SET_ISOLATION: Final = "set default_transaction_isolation = 'read committed'"
+
+
+Failed = tuple[float, Unavailable]
+"""When an attempt to connect has failed (monotonic), and how."""
+
+
+def refuse_again(failed: Failed | None, asked: float) -> None:
+    """Raise what the attempt has failed with that was waited for since ``asked``.
+
+    Those who stand in line would otherwise each wait for an attempt of their own, one after the
+    other, and there may come more of them than are told.
+    """
+    if failed is not None and failed[0] > asked:
+        raise Unavailable(failed[1].message, detail=failed[1].detail) from failed[1]
 
 
 def described(target: str | AsyncConnectionPool[Any] | ConnectionPool[Any]) -> str:

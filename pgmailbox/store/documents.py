@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, cast
 
 from psycopg.types.json import Jsonb
 
@@ -62,6 +63,13 @@ def checked_text(name: str, value: str | None) -> str | None:
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"{name} is not Unicode text: {error.reason}") from error
     return str.__str__(value)
+
+
+def checked_texts(name: str, values: object) -> list[str | None]:
+    """Return several texts as a list. Raises as `checked_text`, and for what is no sequence."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{name} must be a sequence of texts, not {values!r}")
+    return [checked_text(name, value) for value in cast("Iterable[str | None]", values)]
 
 
 def error_text(error: str) -> str:

@@ -18,6 +18,7 @@ from psycopg.pq import Format, TransactionStatus
 
 from pgmailbox import metrics
 from pgmailbox.errors import InvalidArgument, translated
+from pgmailbox.store.claims import make_known
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ PATIENCE: Final = 20.0
 
 No call of a worker takes that long: each is bounded. Keepalive and user timeout of TCP notice a
 peer that is gone, not a proxy or a server process that has stopped."""
+
+_LATE: Final = 1.0
+"""Seconds by which the event loop was held up, if a timer is that late."""
 
 _ENOUGH: Final = 4
 """Connections of a pool from which one is kept: others settle, renew, and look after things."""
@@ -131,6 +135,7 @@ def async_cursor(
     connection: AsyncConnection[Any], row_factory: BaseRowFactory[Any]
 ) -> AsyncCursor[Any]:
     """Return a cursor as calls need it, whatever the connection's own would be (Django's, say)."""
+    make_known(connection.adapters)
     cursor = AsyncCursor(connection, row_factory=row_factory)
     cursor.format = Format.BINARY
     return cursor
@@ -264,23 +269,34 @@ class _Watch:
 
     def __init__(self, patience: float | None) -> None:
         self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+        self._gave_up = False
         self.is_lost = False
 
     @contextmanager
     def over(self, connection: AsyncConnection[Any]) -> Generator[None]:
-        timer = None
         if self._patience is not None:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(self._patience, self._give_up, connection)
+            self._wait(connection, self._patience)
         try:
             yield
         finally:
-            if timer is not None:
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._gave_up:  # what had arrived before may have been read to its end
+                connection.pgconn.finish()
             self.is_lost = connection.broken
 
-    def _give_up(self, connection: AsyncConnection[Any]) -> None:
+    def _wait(self, connection: AsyncConnection[Any], seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        self._timer = loop.call_later(seconds, self._give_up, connection, due)
+
+    def _give_up(self, connection: AsyncConnection[Any], due: float) -> None:
+        if asyncio.get_running_loop().time() > due + _LATE:  # the answer may wait to be read
+            self._wait(connection, _LATE)
+            return
         _log.warning("connection.given_up", patience=self._patience)
+        self._gave_up = True
         _hang_up(connection)
 
 

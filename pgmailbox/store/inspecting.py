@@ -13,7 +13,7 @@ from pgmailbox.store.calls import (
     one_dispatch,
     scalar,
 )
-from pgmailbox.store.documents import checked_text
+from pgmailbox.store.documents import checked_text, checked_texts
 from pgmailbox.store.requests import as_int
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class OperatorFunctions(Schema):
             "list_dispatches",
             {
                 "thread_id": checked_text("thread_id", thread_id),
-                "statuses": None if statuses is None else list(statuses),
+                "statuses": None if statuses is None else checked_texts("statuses", statuses),
                 "page_size": as_int("page_size", page_size),
                 "after": after,
             },
@@ -125,6 +125,9 @@ class OperatorFunctions(Schema):
         """Call `set_lane_policy`."""
         return self.call(
             "set_lane_policy",
-            {"thread_id": checked_text("thread_id", thread_id), "policy": policy},
+            {
+                "thread_id": checked_text("thread_id", thread_id),
+                "policy": checked_text("policy", policy),
+            },
             nothing,
         )

@@ -18,7 +18,7 @@ from pgmailbox.messages import (
 )
 from pgmailbox.models import DISPATCH_COLUMNS
 from pgmailbox.store.calls import Schema, dispatch_or_none, nothing, scalar, scalars
-from pgmailbox.store.documents import checked_text, to_jsonb
+from pgmailbox.store.documents import checked_text, checked_texts, to_jsonb
 from pgmailbox.store.requests import as_int
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class MessageFunctions(Schema):
             {
                 "thread_id": checked_text("thread_id", thread_id),
                 "messages": to_jsonb("messages", messages),
-                "boundary": boundary,
+                "boundary": checked_text("boundary", boundary),
                 "granularity": granularity,
                 "barrier": barrier,
                 "target_run_id": target_run_id,
@@ -122,7 +122,7 @@ class MessageFunctions(Schema):
             "reorder_pending",
             {
                 "thread_id": checked_text("thread_id", thread_id),
-                "message_ids": [checked_text("message_id", each) for each in message_ids],
+                "message_ids": checked_texts("message_ids", message_ids),
                 "expected_queue_revision": expected_queue_revision,
             },
             _pending,
@@ -136,7 +136,7 @@ class MessageFunctions(Schema):
             {
                 "thread_id": checked_text("thread_id", thread_id),
                 "max_depth": None if max_depth is None else as_int("max_depth", max_depth),
-                "on_full": on_full,
+                "on_full": checked_text("on_full", on_full),
             },
             nothing,
         )
@@ -182,7 +182,7 @@ class MessageFunctions(Schema):
             {
                 "thread_id": checked_text("thread_id", thread_id),
                 "messages": to_jsonb("messages", messages),
-                "when_busy": when_busy,
+                "when_busy": checked_text("when_busy", when_busy),
                 "kind": checked_text("kind", kind),
                 "queue": checked_text("queue", queue),
                 "priority": as_int("priority", priority),
@@ -288,7 +288,7 @@ class RunFunctions(Schema):
             "freeze",
             {
                 "thread_id": thread_id,
-                "boundary": boundary,
+                "boundary": checked_text("boundary", boundary),
                 "run_id": run_id,
                 "claim_token": token,
             },

@@ -43,7 +43,7 @@ class ProducerFunctions(Schema):
             "available_at": checked_available_at(request.available_at),
             "delay": checked_delay(request.delay),
             "max_attempts": as_int("max_attempts", request.max_attempts),
-            "on_duplicate": request.on_duplicate,
+            "on_duplicate": checked_text("on_duplicate", request.on_duplicate),
         }
         if not names_nothing(request):
             return self.call("enqueue", arguments, one_dispatch, DISPATCH_COLUMNS)
@@ -58,11 +58,18 @@ class ProducerFunctions(Schema):
         ``max_attempts`` is for those that give none. A refusal names the item, counted from
         ``first``.
         """
-        batch = Batch(items, first=first, max_attempts=max_attempts)
+        batch = Batch.of(items, first=first, max_attempts=max_attempts)
         arguments = {"dispatches": batch.dispatches}
         if batch.may_meet:
             return self.call("enqueue_many", arguments, dispatches, DISPATCH_COLUMNS)
         return self.call("enqueue_batch", arguments, batch.read, BATCH_COLUMNS)
+
+    def enqueue_prepared(self, texts: Iterable[bytes]) -> Call[Sequence[Dispatch]]:
+        """Call `enqueue_batch` with what `prepared` has returned."""
+        batch = Batch.of_prepared(texts)
+        return self.call(
+            "enqueue_batch", {"dispatches": batch.dispatches}, batch.read, BATCH_COLUMNS
+        )
 
     def cancel(self, dispatch_id: UUID) -> Call[Dispatch | None]:
         """Call `cancel`."""

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
 
-from pgmailbox.backoff import is_from_database, pause, persistently
+from pgmailbox.backoff import heed_cancellation, is_from_database, pause, persistently
 from pgmailbox.config import as_timedelta
 from pgmailbox.errors import PgMailboxError
 from pgmailbox.store import Session
@@ -164,6 +164,7 @@ class Fetcher:
                 lambda: self._session.run(self._functions.clock()), "clock"
             )
             while not self._stopping.is_set():
+                heed_cancellation()
                 await self._step()
         except (psycopg.Error, PgMailboxError):
             if not self._stopping.is_set():

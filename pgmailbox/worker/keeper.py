@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from pgmailbox.backoff import first_line, is_from_database
+from pgmailbox.backoff import first_line, heed_cancellation, is_from_database
 from pgmailbox.config import as_timedelta
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
@@ -138,6 +138,7 @@ class Keeper(Renews):
     async def _renew_forever(self) -> None:
         pause = self._interval
         while True:
+            heed_cancellation()
             await self._bell.heard(pause)
             pause = self._interval
             try:

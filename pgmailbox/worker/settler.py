@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 import psycopg
 
 from pgmailbox import metrics
-from pgmailbox.backoff import first_line, is_from_database, persistently
+from pgmailbox.backoff import first_line, heed_cancellation, is_from_database, persistently
 from pgmailbox.errors import ClaimLost, InvalidArgument, Refused
 from pgmailbox.models import DispatchStatus
 from pgmailbox.telemetry import get_logger
@@ -90,6 +90,7 @@ class Settler:
     async def run(self) -> None:
         """Settle until closed and empty."""
         while not (self._closed and not self._waiting and not self._postponed):
+            heed_cancellation()
             await self._news.wait()
             self._news.clear()
             while self._waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -347,3 +348,26 @@ def test_until_idle_it_outlasts_a_look_that_times_out(app: Application, conn: Co
     """)
     enqueue(conn)
     app.start_worker("--until-idle").ends_with(0)
+
+
+def test_nor_does_it_keep_one_alive_that_cannot_start(app: Application) -> None:
+    nowhere = replace(app, cli=replace(app.cli, dsn="host=127.0.0.1 port=1"))
+    nowhere.written(SLOW + "\n    threading.Thread(target=time.sleep, args=(60,)).start()\n")
+    worker = nowhere.start_worker()
+    assert worker.process.wait(30) in {1, 3}
+
+
+def test_a_blocking_call_in_a_thread_of_asyncios_keeps_no_drained_worker_alive(
+    app: Application, conn: Connection
+) -> None:
+    app.written("""
+        @mailbox.handler("default")
+        async def stuck(dispatch):
+            Path("started").touch()
+            await asyncio.to_thread(time.sleep, 60)
+    """)
+    enqueue(conn)
+    worker = app.start_worker("--drain-timeout", 0.2)
+    await_file(app.folder / "started")
+    worker.signal(signal.SIGTERM)
+    worker.ends_with(0, within=30)

@@ -194,3 +194,45 @@ async def test_the_callers_transaction_is_its_own(
         await connection.rollback()
     assert sorted(numbers(conn)) == list(range(5))
     assert len(calls.made) == 2
+
+
+async def test_each_is_stored_as_it_was_when_it_was_handed_in(
+    mailbox: Mailbox, calls: Calls, conn: Connection
+) -> None:
+    await mailbox.open()
+    event = {"n": 0}
+    tasks = []
+    for n in range(5):
+        event["n"] = n
+        tasks.append(asyncio.create_task(mailbox.enqueue(event)))
+        await asyncio.sleep(0)
+    made = [await task for task in tasks]
+    assert calls.made == ["enqueue", "enqueue_batch"]
+    assert numbers(conn) == [0, 1, 2, 3, 4]
+    assert [d.payload["n"] for d in made] == [0, 1, 2, 3, 4]
+
+
+async def test_so_it_is_where_one_of_them_is_refused(mailbox: Mailbox, conn: Connection) -> None:
+    await mailbox.open()
+    event = {"n": 0}
+    tasks = []
+    for n in range(5):
+        event["n"] = n
+        priority = 300 if n == 2 else 128  # which the server refuses, and with it the batch
+        tasks.append(asyncio.create_task(mailbox.enqueue(event, priority=priority)))
+        await asyncio.sleep(0)
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [n for n, each in enumerate(found) if isinstance(each, InvalidArgument)] == [2]
+    assert numbers(conn) == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["kind", "queue", "priority", "on_duplicate"])
+async def test_what_must_not_be_none_is_refused_in_company_too(
+    mailbox: Mailbox, conn: Connection, name: str
+) -> None:
+    await mailbox.open()
+    wrong: dict[str, Any] = {name: None}
+    tasks = [mailbox.enqueue({"n": n}, **w) for n, w in enumerate([{}, {}, wrong])]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(found[2], InvalidArgument)
+    assert numbers(conn) == [0, 1]

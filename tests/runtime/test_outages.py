@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox import LifecycleConfig
-from pgmailbox.store import Store
+from pgmailbox import LifecycleConfig, Mailbox, MailboxConfig, Unavailable
+from pgmailbox.maintenance import Maintenance
+from pgmailbox.store import Functions, Store
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_status
 from tests.runtime.proxy import proxied
 from tests.sessions import rows, wait_until, wait_until_async
 
 if TYPE_CHECKING:
-    from pgmailbox import HeldDispatch, Mailbox
+    from pgmailbox import HeldDispatch
     from pgmailbox.embedded import EmbeddedPostgres
     from tests.runtime.crew import StartWorker
     from tests.runtime.houses import NewMailbox
@@ -406,3 +409,36 @@ async def test_a_pool_that_cannot_say_how_to_connect_for_a_while_ends_no_worker(
             fails = False
             await until_status(mailbox, await mailbox.enqueue({}), "acked")
             assert handle.is_running
+
+
+async def test_those_who_stand_in_line_for_a_database_that_is_away_are_told_together() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # lets clients in, and says nothing
+        port = silent.getsockname()[1]
+        mailbox = Mailbox(f"host=127.0.0.1 port={port} connect_timeout=2 sslmode=disable")
+        began = time.monotonic()
+        found = await asyncio.gather(
+            *[mailbox.load_dispatch(uuid4()) for _ in range(5)], return_exceptions=True
+        )
+    assert time.monotonic() - began < 6  # one after the other would take ten
+    assert {type(each) for each in found} == {Unavailable}
+
+
+async def test_a_cancellation_that_a_call_has_swallowed_ends_the_loops_all_the_same() -> None:
+    class Swallowing:
+        calls = 0
+
+        async def run(self, call: Any, *, patience: float | None = None) -> Any:  # noqa: ANN401, ARG002
+            self.calls += 1
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise psycopg.OperationalError("the connection broke meanwhile") from None
+
+    store = Swallowing()
+    maintenance = Maintenance(store, Functions("pgmailbox"), MailboxConfig())
+    loops = asyncio.create_task(maintenance.run())
+    await wait_until_async(lambda: store.calls >= 2)
+    loops.cancel()
+    done, _ = await asyncio.wait([loops], timeout=10)
+    assert done == {loops}
+    assert loops.cancelled()

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, postgres
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
@@ -29,7 +30,7 @@ from pgmailbox import (
 from pgmailbox.models import new_dispatch
 from pgmailbox.requests import CHUNK
 from tests.runtime.houses import running, until_drained, until_status
-from tests.sessions import one, rows
+from tests.sessions import one, rows, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -551,3 +552,55 @@ async def test_a_priority_is_a_whole_number_wherever_it_is_said(
     ):
         with pytest.raises(InvalidArgument, match="priority"):
             await attempt
+
+
+def plain_adapters() -> AdaptersMap:
+    """Adapters as an application may have copied them before it imported pgmailbox."""
+    adapters = AdaptersMap(types=postgres.types)
+    postgres.register_default_adapters(adapters)
+    return adapters
+
+
+async def test_a_pool_whose_adapters_were_copied_beforehand_will_do(
+    new_mailbox: NewMailbox, dsn: str
+) -> None:
+    async with AsyncConnectionPool(
+        dsn, kwargs={"context": plain_adapters(), "autocommit": True}, open=False
+    ) as pool:
+        mailbox = new_mailbox(pool)
+        mailbox.handler("default")(lambda dispatch: dispatch.payload)
+        async with running(mailbox):
+            sent = await mailbox.enqueue({"n": 1})
+            done = await until_status(mailbox, sent, "acked", "dead_letter")
+    assert (done.status, done.run_response) == ("acked", {"n": 1})
+
+
+async def test_an_applications_own_arrays_of_ids_are_left_alone(dsn: str) -> None:
+    async with await AsyncConnection.connect(dsn) as connection:
+        await connection.execute("create temporary table own (ids uuid[])")
+        ids = [uuid4(), uuid4()]
+        async with connection.cursor() as cursor:
+            async with cursor.copy("copy own from stdin (format binary)") as copy:
+                copy.set_types(["uuid[]"])
+                await copy.write_row((ids,))
+            await cursor.execute("select ids from own")
+            assert await cursor.fetchall() == [(ids,)]
+
+
+async def test_the_listening_session_is_of_the_pools_own_class(
+    new_mailbox: NewMailbox, dsn: str, conn: Connection
+) -> None:
+    class Named(AsyncConnection[Any]):
+        @classmethod
+        async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:  # noqa: ANN401
+            return await super().connect(conninfo, **{**kwargs, "application_name": "by class"})
+
+    async with AsyncConnectionPool(dsn, connection_class=Named, open=False) as pool:
+        mailbox = new_mailbox(pool)
+        mailbox.handler("default")(lambda _: None)
+        async with running(mailbox):
+            query = "select backend_pid from pgmailbox.consumer where backend_pid is not null"
+            await wait_until_async(lambda: rows(conn, query))
+            listening = one(conn, query)["backend_pid"]
+            who = "select application_name from pg_stat_activity where pid = %s"
+            assert one(conn, who, [listening])["application_name"] == "by class"

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
@@ -192,3 +193,18 @@ def test_a_database_that_cannot_be_reached_is_unavailable() -> None:
 def test_a_database_that_was_not_migrated_is_a_mismatch(empty_dsn: str) -> None:
     with pytest.raises(SchemaMismatch):
         SyncMailbox(empty_dsn).open()
+
+
+def test_its_own_pool_reads_committed_whatever_the_databases_default_is(
+    dsn: str, conn: Connection
+) -> None:
+    name = conn.info.dbname
+    conn.execute(
+        sql.SQL("alter database {} set default_transaction_isolation = 'repeatable read'").format(
+            sql.Identifier(name)
+        )
+    )
+    with SyncMailbox(dsn) as mailbox, mailbox._opened().connection() as connection:
+        assert one(connection, "show transaction_isolation") == {
+            "transaction_isolation": "read committed"
+        }

@@ -15,7 +15,7 @@ FUNCTIONS = Functions("pgmailbox")
 
 
 def documents(*items: object, max_attempts: int = 5) -> list[dict[str, Any]]:
-    batch = Batch(items, first=1, max_attempts=max_attempts)
+    batch = Batch.of(items, first=1, max_attempts=max_attempts)
     dispatches = batch.dispatches
     assert dispatches.dumps is not None
     found: list[dict[str, Any]] = json.loads(dispatches.dumps(None))
