@@ -1,9 +1,10 @@
 """Brings a schema up to date.
 
 Numbered migrations (tables, types) run once and forward only; functions, views and roles are all
-applied again whenever the digest over their text differs from the recorded one. Everything happens
-in one transaction under one advisory lock keyed by the schema's name, so any number of processes
-may call `migrate` at once, on a schema that does not exist yet too.
+applied again whenever the digest over their text differs from the recorded one, unless that is a
+newer pgmailbox's: during a deployment old processes start, and migrate, too. Everything happens in
+one transaction under one advisory lock keyed by the schema's name, so any number of processes may
+call `migrate` at once, on a schema that does not exist yet too.
 
 What the files may rely on while they run, all of it local to the transaction:
 
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -31,12 +33,15 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
+from pgmailbox.backoff import first_line
 from pgmailbox.errors import MigrationError, SchemaMismatch
 from pgmailbox.schema import DEFAULT_SCHEMA, check_schema_name
 from pgmailbox.sql import find_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
+
+    from tenacity import RetryCallState
 
     from pgmailbox.sql import Migration, SqlFile, SqlTree, Statement
 
@@ -50,11 +55,15 @@ _SETTINGS: Final[Mapping[str, str]] = {
     # A database-wide timeout is meant for queries, not for waiting one's turn to migrate.
     "statement_timeout": "0",
     "lock_timeout": "0",
+    # One whose machine is gone is to hold its locks no longer than this.
+    "idle_in_transaction_session_timeout": "60s",
     "client_min_messages": "warning",
     "check_function_bodies": "on",
 }
 
 
+_KNOWS_VERSION: Final = 13
+"""The migration from which on the bookkeeping knows whose the functions are."""
 _LOCK_TIMEOUT: Final = "2s"
 _PERSISTENCE: Final = 120.0
 """Seconds for which a migration is tried that somebody's transaction is in the way of."""
@@ -63,6 +72,10 @@ _HELD_UP: Final = (
     "An open transaction holds a table that has to be changed: end it (pg_stat_activity shows the"
     " longest), and migrate again."
 )
+_HINTS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_IN_THE_WAY, _HELD_UP),
+    "42501": "Migrate as the login that owns the schema, always the same one.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +89,13 @@ class Plan:
     """The newest migration that this code brings."""
     pending: tuple[Migration, ...]
     repeatables_changed: bool
-    """Whether functions, views and roles have to be applied again; so they have to when roles were
-    made that have no rights yet."""
+    """Whether functions, views and roles have to be applied again; so they have to when roles are
+    missing, or have no rights yet."""
     test_clock: bool
     """Whether the clock that tests can shift is wanted."""
+    newer_code: str | None = None
+    """The version of pgmailbox whose functions are there, if it is newer than this one: then they
+    are left alone."""
 
     @property
     def is_current(self) -> bool:
@@ -87,15 +103,22 @@ class Plan:
         return not self.pending and not self.repeatables_changed
 
 
+_Record = tuple["Mapping[int, str]", str | None, str | None]
+"""Checksums by version, digest of the functions, and the version of pgmailbox they are of."""
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the database says of itself: checksums by version, digest, names of functions."""
+    """What the database says of itself; by default, that there is nothing."""
 
-    checksums: Mapping[int, str]
-    digest: str | None
-    functions: frozenset[str]
-    has_bare_roles: bool
-    """Whether there are roles of the schema that may not even use it."""
+    checksums: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Those of the applied migrations, by version."""
+    digest: str | None = None
+    code_version: str | None = None
+    """Of the functions: their digest, and which pgmailbox brought them."""
+    functions: frozenset[str] = frozenset()
+    lacks_roles: bool = False
+    """Whether roles of the schema may not even use it, or are missing and could be made."""
 
 
 def plan(connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bool = False) -> Plan:
@@ -111,7 +134,11 @@ def plan(connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bo
 
 
 def migrate(
-    connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bool = False
+    connection: Connection,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    test_clock: bool = False,
+    on_wait: Callable[[str], object] | None = None,
 ) -> Plan:
     """Bring the schema up to date, creating it if need be, and return what was done.
 
@@ -120,7 +147,8 @@ def migrate(
 
     Where a table has to be locked that a transaction of the application holds, whoever enqueues
     would queue behind the wait. So it lasts two seconds at most; then all is rolled back and tried
-    again, for two minutes (not within a transaction of the caller's, which waits as it says).
+    again, for two minutes (not within a transaction of the caller's, which waits as it says);
+    ``on_wait`` is told each time what was in the way.
 
     Raises as `plan` does, and `MigrationError`, which names file and line, when a file fails or the
     schema holds a function that has no file.
@@ -134,6 +162,7 @@ def migrate(
         wait=wait_random(0, 1) + wait_exponential(multiplier=0.5, max=5),
         stop=stop_after_delay(_PERSISTENCE),
         reraise=True,
+        before_sleep=lambda state: _tell(state, on_wait),
     )
     return again(_migrate, connection, schema, tree, lock_timeout=_LOCK_TIMEOUT)
 
@@ -147,8 +176,15 @@ def _migrate(
         todo = _plan(cursor, schema, tree)
         if not todo.is_current:
             _apply(cursor, todo, tree)
-        _refuse_strangers(cursor, schema, tree)
+        if todo.newer_code is None:
+            _refuse_strangers(cursor, schema, tree)
     return todo
+
+
+def _tell(state: RetryCallState, on_wait: Callable[[str], object] | None) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    if on_wait is not None and error is not None:
+        on_wait(first_line(error))
 
 
 def _was_in_the_way(error: BaseException) -> bool:
@@ -209,29 +245,31 @@ def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
     state = _read_state(cursor, schema, tree)
     _refuse_foreign_history(state, schema, tree)
     names = {file.name for file in tree.functions}
+    newer_code = state.code_version if _is_newer(state.code_version) else None
     return Plan(
         schema=schema,
         current_version=max(state.checksums, default=0),
         target_version=tree.target_version,
         pending=tuple(m for m in tree.migrations if m.version not in state.checksums),
-        repeatables_changed=state.digest != tree.digest
-        or not names <= state.functions
-        or state.has_bare_roles,
+        repeatables_changed=newer_code is None
+        and (state.digest != tree.digest or not names <= state.functions or state.lacks_roles),
         test_clock=tree.test_clock,
+        newer_code=newer_code,
     )
 
 
 def _read_state(cursor: Cursor, schema: str, tree: SqlTree) -> _State:
     bookkeeping = _bookkeeping(cursor, schema)
     if bookkeeping is None:
-        return _State(checksums={}, digest=None, functions=frozenset(), has_bare_roles=False)
+        return _State()
     read = _read_tables if bookkeeping else _read_view
-    checksums, digest = read(cursor, schema, tree)
+    checksums, digest, code_version = read(cursor, schema, tree)
     return _State(
         checksums=checksums,
         digest=digest,
+        code_version=code_version,
         functions=frozenset(name for name, _ in _functions(cursor, schema)),
-        has_bare_roles=_has_bare_roles(cursor, schema),
+        lacks_roles=_lacks_roles(cursor, schema),
     )
 
 
@@ -249,38 +287,72 @@ def _bookkeeping(cursor: Cursor, schema: str) -> bool | None:
     return None if found is None else bool(found[0])
 
 
-def _read_tables(
-    cursor: Cursor, schema: str, _tree: SqlTree
-) -> tuple[Mapping[int, str], str | None]:
+def _read_tables(cursor: Cursor, schema: str, _tree: SqlTree) -> _Record:
     migration, repeatable = (sql.Identifier(schema, t) for t in ("migration", "repeatable"))
     checksums = cursor.execute(
         sql.SQL("select version, checksum from {}").format(migration)
     ).fetchall()
-    digest = cursor.execute(sql.SQL("select digest from {}").format(repeatable)).fetchone()
-    return dict(checksums), digest[0] if digest else None
+    # by name, for the column is younger than the table
+    found = cursor.execute(
+        sql.SQL("select digest, to_jsonb(r) ->> 'version' from {} r").format(repeatable)
+    ).fetchone()
+    digest, code_version = found or (None, None)
+    return dict(checksums), digest, code_version
 
 
-def _read_view(cursor: Cursor, schema: str, tree: SqlTree) -> tuple[Mapping[int, str], str | None]:
+def _read_view(cursor: Cursor, schema: str, tree: SqlTree) -> _Record:
     """Read what every role may; the files behind a version are taken to be ours."""
     view = sql.Identifier(schema, "schema_version")
-    (version, digest) = cursor.execute(
-        sql.SQL("select max(version), max(functions_digest) from {}").format(view)
-    ).fetchone() or (None, None)
+    query = """
+        select max(version), max(functions_digest), max(to_jsonb(v) ->> 'functions_version')
+          from {} v
+    """
+    found = cursor.execute(sql.SQL(query).format(view)).fetchone()
+    version, digest, code_version = found or (None, None, None)
     ours = {m.version: m.checksum for m in tree.migrations}
-    return {n: ours.get(n, "") for n in range(1, (version or 0) + 1)}, digest
+    return {n: ours.get(n, "") for n in range(1, (version or 0) + 1)}, digest, code_version
 
 
-def _has_bare_roles(cursor: Cursor, schema: str) -> bool:
-    """Tell whether roles of the schema were made by somebody else, and got no rights yet."""
+def _lacks_roles(cursor: Cursor, schema: str) -> bool:
+    """Tell whether roles of the schema are without rights, or missing where they could be made.
+
+    Somebody else has made them since, or the database was restored into another cluster.
+    """
     found = cursor.execute(
         """
         select 1
-          from pg_roles r
-         where r.rolname = any (%s) and not has_schema_privilege(r.oid, %s::text, 'usage')
+          from unnest(%s::text[]) w (name)
+          left join pg_roles r on r.rolname = w.name
+         where case
+                   when r.oid is not null then not has_schema_privilege(r.oid, %s::text, 'usage')
+                   else (select m.rolcreaterole or m.rolsuper
+                           from pg_roles m
+                          where m.rolname = current_user)
+               end
         """,
         [[f"{schema}_{rank}" for rank in RANKS], schema],
     )
     return found.fetchone() is not None
+
+
+def _our_version() -> str | None:
+    """Return the version of this pgmailbox; None where it was not installed."""
+    try:
+        return metadata.version("pgmailbox")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _is_newer(code_version: str | None) -> bool:
+    """Tell whether that is the version of a later release than this."""
+    ours = _our_version()
+    return code_version is not None and ours is not None and _release(code_version) > _release(ours)
+
+
+def _release(code_version: str) -> list[int]:
+    """Return the numbers of a release: 1.10 comes after 1.9, and 1.10rc1 is 1.10 already."""
+    numbers = re.match(r"\d+(\.\d+)*", code_version)
+    return [] if numbers is None else [int(number) for number in numbers[0].split(".")]
 
 
 def _functions(cursor: Cursor, schema: str) -> list[tuple[str, str]]:
@@ -373,7 +445,7 @@ def _placed(error: psycopg.Error, file: SqlFile, statement: Statement) -> Migrat
     return MigrationError(
         f"sql/{file.path}:{line}: {diag.message_primary}",
         detail="\n".join(detail for detail in details if detail) or None,
-        hint=diag.message_hint or (_HELD_UP if error.sqlstate in _IN_THE_WAY else None),
+        hint=diag.message_hint or _HINTS.get(error.sqlstate or ""),
         path=file.path,
         line=line,
         sqlstate=error.sqlstate,
@@ -392,6 +464,8 @@ def _record_repeatables(cursor: Cursor, tree: SqlTree) -> None:
         """,
         [tree.digest, tree.test_clock],
     )
+    if tree.target_version >= _KNOWS_VERSION:
+        cursor.execute("update repeatable set version = %s", [_our_version()])
 
 
 def _refuse_strangers(cursor: Cursor, schema: str, tree: SqlTree) -> None:

@@ -439,3 +439,65 @@ def test_the_check_leaves_a_transaction_usable(empty: Connection) -> None:
         with pytest.raises(SchemaMismatch):
             check_schema(empty, schema="nowhere")
         empty.execute(sql.SQL("select 1"))
+
+
+def test_an_older_pgmailbox_leaves_the_functions_of_a_newer_one_alone(
+    empty: Connection, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_function(tree, "of_the_newer")
+    monkeypatch.setattr(migrate_module, "_our_version", lambda: "1.10")
+    assert migrate(empty).newer_code is None
+    before = state(empty)
+    (tree / "functions" / "internal" / "of_the_newer.sql").unlink()
+    monkeypatch.setattr(migrate_module, "_our_version", lambda: "1.9.2")
+    done = migrate(empty)
+    assert (done.newer_code, done.is_current) == ("1.10", True)
+    assert plan(empty).is_current
+    assert state(empty) == before
+    for version in ("1.10", "1.10rc1", "2.0", None):
+        monkeypatch.setattr(migrate_module, "_our_version", lambda v=version: v)
+        assert not plan(empty).is_current
+
+
+def test_roles_that_a_restore_has_not_brought_are_made(empty: Connection) -> None:
+    migrate(empty, schema="restored")
+    try:
+        empty.execute("drop owned by restored_observer; drop role restored_observer")
+        assert plan(empty, schema="restored").repeatables_changed
+        migrate(empty, schema="restored")
+        assert plan(empty, schema="restored").is_current
+    finally:
+        empty.execute("drop schema restored cascade")
+        for rank in migrate_module.RANKS:
+            empty.execute(sql.SQL("drop role {}").format(sql.Identifier(f"restored_{rank}")))
+
+
+def test_new_functions_wait_for_nobody_who_writes_messages(
+    empty: Connection, empty_dsn: str
+) -> None:
+    migrate(empty)
+    empty.execute("update pgmailbox.repeatable set digest = 'of another version'")
+    with psycopg.connect(empty_dsn) as writer:
+        writer.execute("lock table pgmailbox.message in row exclusive mode")
+        told: list[str] = []
+        assert migrate(empty, on_wait=told.append).repeatables_changed
+        assert told == []
+
+
+def test_who_waits_for_a_lock_says_so(
+    empty: Connection, empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUT", "50ms")
+    migrate(empty)
+    empty.execute("update pgmailbox.repeatable set digest = 'of another version'")
+    with psycopg.connect(empty_dsn) as reader:
+        reader.execute("select from pgmailbox.lanes")
+        told: list[str] = []
+
+        def let_go(what: str) -> None:
+            told.append(what)
+            reader.rollback()
+
+        migrate(empty, on_wait=let_go)
+    assert len(told) == 1
+    assert "lock" in told[0]

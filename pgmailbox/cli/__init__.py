@@ -51,7 +51,7 @@ def root(context: click.Context, *, dsn: str | None, schema: str | None) -> None
     parallel; nothing that was committed is lost, whatever dies.
 
     \b
-    See it work, on a PostgreSQL of its own:
+    See it work, on a PostgreSQL of its own unless PGMAILBOX_DSN names one:
         pgmailbox demo
 
     \b

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Item = tuple[Line, EnqueueRequest]
 
 _KEYS: Final = frozenset(field.name for field in fields(EnqueueRequest))
+_MAX_ATTEMPTS: Final = MailboxConfig().max_attempts
 
 
 def enqueue_lines(
@@ -61,7 +62,7 @@ def _items(
         else:
             thread_id = line.thread(thread_field)
             arguments = {**defaults, "payload": line.document, "thread_id": thread_id}
-        yield line, with_attempts(EnqueueRequest(**arguments), MailboxConfig().max_attempts)
+        yield line, with_attempts(EnqueueRequest(**arguments), _MAX_ATTEMPTS)
 
 
 def _arguments(line: Line) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _enqueue(session: Session, chunk: Sequence[Item]) -> int:
         with session.connection.transaction():
             session.run(
                 session.functions.enqueue_many(
-                    [request for _, request in chunk], max_attempts=MailboxConfig().max_attempts
+                    [request for _, request in chunk], max_attempts=_MAX_ATTEMPTS
                 )
             )
     except (Refused, psycopg.DataError) as refusal:

@@ -19,14 +19,13 @@ from pgmailbox.cli.output import (
     show_table,
 )
 from pgmailbox.cli.parameters import dispatch_argument, statuses_option, want_command
-from pgmailbox.errors import NotFound, Refused
+from pgmailbox.errors import InvalidArgument, NotFound, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
     from pgmailbox.cli.connection import Database, Session
-    from pgmailbox.models import Dispatch
 
 
 @click.group("dispatch", invoke_without_command=True)
@@ -178,7 +177,8 @@ def retry(
     """Queue a dead letter or a cancelled dispatch again, with no attempt used.
 
     With --dead all dead letters, longest dead first, each in a transaction of its own. One that is
-    refused (its dedupe key is live again) is told, and the rest goes on; exit 1 then.
+    refused (its dedupe key is live again) is told, and the rest goes on; exit 1 then, as for an ID
+    that is neither a dead letter nor cancelled.
 
     \b
     Example, after the mail server is back:
@@ -187,10 +187,7 @@ def retry(
     _check_choice(dispatch_id, dead=dead, narrowed=(queue, kind, limit))
     with database.session() as session:
         if dispatch_id is not None:
-            _show_retried(
-                session.run(session.functions.retry_dispatch(dispatch_id)), json_wanted=json_wanted
-            )
-            return 0
+            return _retry_one(session, dispatch_id, json_wanted=json_wanted)
         done = _retry_all(session, session.views.dead_letters(queue=queue, kind=kind, limit=limit))
     if json_wanted:
         show_json(done)
@@ -227,11 +224,17 @@ def _retry_all(session: Session, dispatch_ids: list[UUID]) -> _Retried:
     return done
 
 
-def _show_retried(dispatch: Dispatch, *, json_wanted: bool) -> None:
+def _retry_one(session: Session, dispatch_id: UUID, *, json_wanted: bool) -> int:
+    try:
+        dispatch = session.run(session.functions.retry_dispatch(dispatch_id))
+    except InvalidArgument as refusal:  # of its status: the id is a good one
+        complain(refusal.message, detail=refusal.detail, hint=refusal.hint)
+        return NO
     if json_wanted:
         show_json(dispatch_document(dispatch))
     else:
         click.echo(f"queued again: {dispatch.dispatch_id}")
+    return 0
 
 
 def _not_cancelled(session: Session, dispatch_id: UUID) -> int:

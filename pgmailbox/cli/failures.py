@@ -42,6 +42,7 @@ _SECRETS: Final = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN: Final = "<not shown>"
+_WHICH: Final = "Which database is said by --dsn, else PGMAILBOX_DSN, else libpq's own variables."
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -97,7 +98,7 @@ def _tell(error: click.ClickException | PgMailboxError | psycopg.Error) -> int:
         case _ if (ours := from_psycopg(error)) is not None:
             return _tell(ours)
         case _ if _is_away(error):
-            complain("the database cannot be reached", detail=str(error))
+            complain("the database cannot be reached", detail=str(error), hint=_WHICH)
             return UNREACHABLE
         case _:
             return _tell_of_server(error)

@@ -42,16 +42,24 @@ def migrate_command(
     """
     is_dry = check or plan_wanted
     with database.connection() as connection:
-        act = plan if is_dry else migrate
-        done = act(connection, schema=database.schema, test_clock=test_clock)
+        if is_dry:
+            done = plan(connection, schema=database.schema, test_clock=test_clock)
+        else:
+            done = migrate(
+                connection, schema=database.schema, test_clock=test_clock, on_wait=_say_waiting
+            )
     if json_wanted:
-        show_json(_document(done))
+        show_json(_document(done, is_dry=is_dry))
     else:
         click.echo(_told(done, is_dry=is_dry))
     return NO if check and not done.is_current else 0
 
 
-def _document(done: Plan) -> dict[str, Any]:
+def _say_waiting(what: str) -> None:
+    click.echo(f"in the way, so it is tried again: {what}", err=True)
+
+
+def _document(done: Plan, *, is_dry: bool) -> dict[str, Any]:
     return {
         "schema": done.schema,
         "current_version": done.current_version,
@@ -59,13 +67,18 @@ def _document(done: Plan) -> dict[str, Any]:
         "pending": [f"{m.version:04}_{m.name}" for m in done.pending],
         "repeatables_changed": done.repeatables_changed,
         "test_clock": done.test_clock,
-        "is_current": done.is_current,
+        "newer_code": done.newer_code,
+        "is_current": done.is_current or not is_dry,
+        "applied": not (done.is_current or is_dry),
     }
 
 
 def _told(done: Plan, *, is_dry: bool) -> str:
     if done.is_current:
-        return f"schema {done.schema} is up to date at version {done.target_version}"
+        told = f"schema {done.schema} is up to date at version {done.target_version}"
+        if done.newer_code is not None:
+            told += f"; its functions are those of pgmailbox {done.newer_code}, which is newer"
+        return told
     versions = f"version {done.current_version} to {done.target_version}"
     head = f"schema {done.schema}: {versions}, {'to be applied' if is_dry else 'applied'}"
     steps = [f"  sql/{migration.file.path}" for migration in done.pending]

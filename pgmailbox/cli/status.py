@@ -51,7 +51,7 @@ def _found(session: Session) -> dict[str, Any]:
         "statuses": counts,
         "dead_letters": _count(counts, "dead_letter"),
         "expired_leases": session.views.expired_leases(),
-        "busiest_lanes": session.views.busiest_lanes(_LANES),
+        "lanes": session.views.busiest_lanes(_LANES),
         "consumers": session.views.consumers(),
     }
 
@@ -67,7 +67,7 @@ def _show(schema: str, found: dict[str, Any]) -> None:
     click.echo(f"schema {schema}: {migrated}{clock}\n")
     show_table(_QUEUES, found["queues"], title="Queues")
     show_table(_STATUSES, found["statuses"], title="\nDispatches by status")
-    show_table(_LANE_COLUMNS, found["busiest_lanes"], title="\nBusiest lanes")
+    show_table(_LANE_COLUMNS, found["lanes"], title="\nBusiest lanes")
     show_table(_CONSUMERS, found["consumers"], title="\nConsumers")
     click.echo()
     dead, lapsed = found["dead_letters"], found["expired_leases"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -215,11 +214,10 @@ class _Scene:
                 message.payload["text"],
                 None,
                 "retracted",
-                times,
+                self._times(message.message_id),
                 retracted=True,
             )
             for message in self._retracted
-            for times in (self._times(message.message_id),)
         ]
         lines += [
             Line(message.message_id, message.payload["text"], None, "never read", 0)
@@ -240,10 +238,7 @@ class _Scene:
         )
 
     def _times(self, message_id: str) -> int:
-        given: Counter[str] = Counter()
-        for seen in self._runs.values():
-            given.update({name: len(moments) for name, moments in seen.at.items()})
-        return given[message_id]
+        return sum(len(seen.at.get(message_id, ())) for seen in self._runs.values())
 
     async def _end(self, run_id: UUID) -> str:
         record = await self._mailbox.load_run(run_id)

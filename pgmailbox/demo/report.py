@@ -34,7 +34,7 @@ class Kill:
 
     worker: str
     redone: int
-    """How many dispatches it held when it died, so that others had to run them again."""
+    """How many dispatches that it held when it died were run again by others."""
     recovered_after: float
     """Seconds from its death until the last of them had been done."""
 

@@ -6,7 +6,16 @@ select d.dispatch_id, d.thread_id, d.run_id, d.queue, d.kind, d.payload, d.prior
        d.dispatch_instance_id, d.run_status, d.termination, d.run_response, d.run_error,
        d.completed_at,
        d.created_at, d.updated_at, d.last_claimed_by, d.last_claimed_at, d.phase, d.seq
-  from (select * from dispatch union all select * from dispatch_history) d;
+  from (
+      -- by phase, as the indexes are: one thread is looked up in each
+      select * from dispatch where phase in ('ready', 'blocked')
+      union all
+      select * from dispatch where phase = 'scheduled'
+      union all
+      select * from dispatch where status = 'claimed' and lease_until is not null
+      union all
+      select * from dispatch_history
+  ) d;
 
 comment on view dispatches is
     'All dispatches: live ones, and terminal ones until clean-up takes them.';

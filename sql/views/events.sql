@@ -1,19 +1,36 @@
 -- events: what happened, ordinary steps and the rest, for people.
 --
--- The ordinary steps are those that timeline reads from the dispatches.
+-- The ordinary steps are those that timeline reads from the dispatches; these by phase,
+-- as the indexes are, so that one thread is looked up in each.
 create or replace view events as
 select d.seq as event_id, d.created_at as at, 'queued' as event, d.thread_id,
        d.dispatch_id, d.run_id, null::text as consumer_id, null::int as attempt,
        jsonb_build_object(
            'kind', d.kind, 'queue', d.queue, 'priority', d.priority,
            'dispatch_epoch', d.dispatch_epoch) as detail
-  from (select * from dispatch union all select * from dispatch_history) d
+  from (
+      select * from dispatch where phase in ('ready', 'blocked')
+      union all
+      select * from dispatch where phase = 'scheduled'
+      union all
+      select * from dispatch where status = 'claimed' and lease_until is not null
+      union all
+      select * from dispatch_history
+  ) d
 union all
 select d.claimed_event_id, d.last_claimed_at, 'claimed', d.thread_id, d.dispatch_id,
        d.run_id, d.last_claimed_by,
        least(d.attempt_count + (d.status <> 'dead_letter')::int, d.max_attempts),
        jsonb_strip_nulls(jsonb_build_object('lease_until', d.lease_until))
-  from (select * from dispatch union all select * from dispatch_history) d
+  from (
+      select * from dispatch where phase in ('ready', 'blocked')
+      union all
+      select * from dispatch where phase = 'scheduled'
+      union all
+      select * from dispatch where status = 'claimed' and lease_until is not null
+      union all
+      select * from dispatch_history
+  ) d
  where d.claimed_event_id is not null
 union all
 select h.completed_event_id, h.completed_at, 'acked', h.thread_id, h.dispatch_id,

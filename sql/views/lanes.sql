@@ -9,8 +9,20 @@ select t.thread_id, head.dispatch_id as head, active.dispatch_id as active,
              (select e.dispatch_epoch
                 from thread_epoch e
                where e.thread_id = d.thread_id) as epoch
-        from dispatch d
-       where d.thread_id is not null
+        from (
+            -- by phase, as the indexes are: one thread is looked up in each
+            select q.thread_id, q.status, q.available_at
+              from dispatch q
+             where q.phase in ('ready', 'blocked') and q.thread_id is not null
+            union all
+            select s.thread_id, s.status, s.available_at
+              from dispatch s
+             where s.phase = 'scheduled' and s.thread_id is not null
+            union all
+            select c.thread_id, c.status, c.available_at
+              from dispatch c
+             where c.status = 'claimed' and c.thread_id is not null
+        ) d
        group by d.thread_id
   ) t
   left join lane l on l.thread_id = t.thread_id

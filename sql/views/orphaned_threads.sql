@@ -2,7 +2,18 @@
 create or replace view orphaned_threads as
 select p.thread_id, count(*) as pending_messages, min(p.created_at) as since
   from pending_message p
- where not exists (select from dispatch d where d.thread_id = p.thread_id)
+ where not exists (
+           select
+             from dispatch d
+            where d.thread_id = p.thread_id and d.phase in ('ready', 'blocked'))
+   and not exists (
+           select
+             from dispatch d
+            where d.thread_id = p.thread_id and d.phase = 'scheduled')
+   and not exists (
+           select
+             from dispatch d
+            where d.thread_id = p.thread_id and d.status = 'claimed')
    and not exists (
            select from run r where r.thread_id = p.thread_id and r.status = 'running')
  group by p.thread_id;

@@ -10,7 +10,8 @@ select
     m.applied_at as migrated_at,
     r.digest as functions_digest,
     r.applied_at as functions_applied_at,
-    coalesce(r.test_clock, false) as test_clock
+    coalesce(r.test_clock, false) as test_clock,
+    r.version as functions_version
 from migration as m
 left join repeatable as r on r.only_row
 where m.version = (select max(newest.version) from migration as newest);
@@ -26,3 +27,5 @@ comment on column schema_version.functions_applied_at is
     'When those were last applied.';
 comment on column schema_version.test_clock is
     'True when clock() can be shifted. Such a schema is for tests alone.';
+comment on column schema_version.functions_version is
+    'Of which version of pgmailbox those are.';

@@ -96,3 +96,18 @@ def test_nothing_works_before_the_migration(cli_on_empty: Cli) -> None:
         answer = cli_on_empty(*arguments, code=1)
         assert "error: there is no pgmailbox in schema pgmailbox" in answer.err
         assert "hint: Run pgmailbox migrate." in answer.err
+
+
+def test_what_was_done_is_told_to_scripts(cli_on_empty: Cli) -> None:
+    plan = cli_on_empty("migrate", "--plan", "--json").document
+    assert (plan["applied"], plan["is_current"]) == (False, False)
+    done = cli_on_empty("migrate", "--json").document
+    assert (done["applied"], done["is_current"]) == (True, True)
+    assert done["pending"] == plan["pending"]
+    again = cli_on_empty("migrate", "--json").document
+    assert (again["applied"], again["is_current"], again["pending"]) == (False, True, [])
+
+
+def test_how_to_migrate_names_the_schema(cli_on_empty: Cli) -> None:
+    answer = cli_on_empty("--schema", "second_box", "status", code=1)
+    assert "hint: Run pgmailbox migrate, with --schema second_box." in answer.err

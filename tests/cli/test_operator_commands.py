@@ -95,7 +95,7 @@ def test_a_dead_letter_gets_a_second_chance(cli: Cli, conn: Connection) -> None:
     dispatch_id = dead(conn)
     assert dispatch_id in cli("dispatch", "retry", dispatch_id).out
     assert cli("dispatch", "show", dispatch_id, "--json").document["status"] == "queued"
-    assert "error: " in cli("dispatch", "retry", dispatch_id, code=2).err
+    assert "error: " in cli("dispatch", "retry", dispatch_id, code=1).err
 
 
 def test_many_dead_letters_get_a_second_chance(cli: Cli, conn: Connection) -> None:
@@ -221,8 +221,8 @@ def test_status_tells_all(cli: Cli, conn: Connection) -> None:
     depth = {(row["queue"], row["status"]): row["dispatches"] for row in document["queues"]}
     assert depth == {("default", "queued"): 2, ("default", "claimed"): 1, ("mail", "queued"): 1}
     assert isinstance(document["oldest_wait"], float)
-    assert [lane["thread_id"] for lane in document["busiest_lanes"]] == ["deep", "shallow"]
-    assert document["busiest_lanes"][0]["active"] == str(held)
+    assert [lane["thread_id"] for lane in document["lanes"]] == ["deep", "shallow"]
+    assert document["lanes"][0]["active"] == str(held)
     assert (document["dead_letters"], document["expired_leases"]) == (1, 1)
     assert [row["consumer_id"] for row in document["consumers"]] == ["gone"]
     assert document["schema_version"]["version"] >= 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgmailbox import EnqueueRequest, Event, MailboxConfig, Message, PendingMessage, RunRecord
-from pgmailbox.models import DISPATCH_COLUMNS, Dispatch, dispatch_of
+from pgmailbox.models import DISPATCH_COLUMNS, Dispatch, DispatchStatus, dispatch_of
 
 
 def test_a_dispatch_that_is_made_cheaply_is_a_dispatch_like_any_other() -> None:
@@ -27,3 +27,8 @@ def test_a_dispatch_that_is_made_cheaply_is_a_dispatch_like_any_other() -> None:
 )
 def test_whoever_makes_a_schema_of_a_value_can_read_its_hints(thing: type) -> None:
     assert typing.get_type_hints(thing).keys() >= {f.name for f in fields(thing)}
+
+
+def test_what_is_terminal_is_followed_by_nothing() -> None:
+    live = {status for status in DispatchStatus if not status.is_terminal}
+    assert live == {DispatchStatus.QUEUED, DispatchStatus.CLAIMED}

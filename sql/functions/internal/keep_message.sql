@@ -34,9 +34,26 @@ $$;
 comment on function keep_message() is
     'Internal: trigger of message; committed messages change only into tombstones.';
 
-create or replace trigger message_immutable
-    before update or delete on message
-    for each row execute function keep_message();
-create or replace trigger messages_are_kept
-    before truncate on message
-    for each statement execute function keep_message();
+-- Only where they are missing: to make a trigger locks the table against all who write.
+do $$
+begin
+    if not exists (
+        select
+          from pg_trigger t
+         where t.tgrelid = 'message'::regclass and t.tgname = 'message_immutable')
+    then
+        create trigger message_immutable
+            before update or delete on message
+            for each row execute function keep_message();
+    end if;
+    if not exists (
+        select
+          from pg_trigger t
+         where t.tgrelid = 'message'::regclass and t.tgname = 'messages_are_kept')
+    then
+        create trigger messages_are_kept
+            before truncate on message
+            for each statement execute function keep_message();
+    end if;
+end
+$$;
