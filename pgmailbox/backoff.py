@@ -70,14 +70,33 @@ def is_from_database(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(error, PoolClosed)
 
 
-def heed_cancellation() -> None:
+async def apart(work: Awaitable[T]) -> T:
+    """Await what an application has given us, in a task of its own.
+
+    What it does about being cancelled (a library of its may leave a timeout's mark) is then no
+    matter of ours.
+    """
+
+    async def awaited() -> T:
+        return await work
+
+    return await asyncio.create_task(awaited())
+
+
+def times_cancelled() -> int:
+    """Return how often the current task was told to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def heed_cancellation(*, beyond: int = 0) -> None:
     """Raise `CancelledError` where the current task is to end and a call has swallowed that.
 
     `asyncio.wait_for` before Python 3.12 returns what has just arrived instead, and a driver may
     raise what its connection broke of. Loops ask after each pass, or nothing would ever end them.
+    ``beyond``: how often it had been told so before.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if times_cancelled() > beyond:
         raise asyncio.CancelledError
 
 
@@ -101,6 +120,7 @@ async def persistently(
     cancellation, or, between two attempts, when ``until`` is set: the last error is raised then.
     """
     failed: BaseException | None = None
+    cancelled = times_cancelled()  # a handler's task may be, and still has something to ask
 
     def say(state: tenacity.RetryCallState) -> None:
         nonlocal failed
@@ -112,6 +132,7 @@ async def persistently(
             log.warning("database.awaited", what=what, attempt=number, error=first_line(failed))
 
     async def rest(seconds: float) -> None:  # tenacity would try once more after it
+        heed_cancellation(beyond=cancelled)
         await pause(seconds, until=until)
         if until is not None and until.is_set() and failed is not None:
             raise failed

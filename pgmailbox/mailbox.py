@@ -33,7 +33,7 @@ from pgmailbox.store import (
     check_encoding,
     run_all,
 )
-from pgmailbox.store.connections import connect, described, new_pool, refuse_again
+from pgmailbox.store.connections import Attempts, connect, described, new_pool
 from pgmailbox.worker import Handlers
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
     from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
-    from pgmailbox.store.connections import Failed
     from pgmailbox.worker import HeldDispatch
 
 T = TypeVar("T")
@@ -94,7 +93,7 @@ class Mailbox(Conversations, Operations):
         self._combiner: Combiner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
-        self._failed: Failed | None = None
+        self._attempts = Attempts()
         self._transition = asyncio.Lock()
 
     # --- opening and closing --------------------------------------------------------------
@@ -125,12 +124,8 @@ class Mailbox(Conversations, Operations):
         async with self._opening:
             if self._is_open:
                 return
-            refuse_again(self._failed, asked)
-            try:
+            with self._attempts.one(asked):
                 await self._connect()
-            except Unavailable as error:
-                self._failed = time.monotonic(), error
-                raise
             self._is_open = True
 
     async def close(self) -> None:

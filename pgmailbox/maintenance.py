@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox import metrics
-from pgmailbox.backoff import first_line, heed_cancellation, pause
+from pgmailbox.backoff import apart, first_line, heed_cancellation, pause, times_cancelled
 from pgmailbox.config import as_timedelta
 from pgmailbox.models import GcReport, SweepReport
 from pgmailbox.telemetry import get_logger
@@ -197,10 +197,10 @@ class Maintenance:
         except Exception as error:  # noqa: BLE001 - this loop owns it: no pass may end the loop
             metrics.record(metrics.PASSES, 1, loop=loop, result="failed")
             _log.warning(f"{loop}.failed", error=first_line(error))
-            heed_cancellation()
-            return None
+            result = None
+        else:
+            metrics.record(metrics.PASSES, 1, loop=loop, result="ok")
         heed_cancellation()
-        metrics.record(metrics.PASSES, 1, loop=loop, result="ok")
         return result
 
     async def _call_back(self) -> None:
@@ -209,10 +209,9 @@ class Maintenance:
         try:
             result = self._callback()
             if inspect.isawaitable(result):
-                await result
+                await apart(result)
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and times_cancelled():
                 raise  # we are cancelled, and not something that it has waited for
             metrics.record(metrics.PASSES, 1, loop="callback", result="failed")
             _log.exception("maintenance_callback.failed")

@@ -246,11 +246,18 @@ def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
     _refuse_foreign_history(state, schema, tree)
     names = {file.name for file in tree.functions}
     newer_code = state.code_version if _is_newer(state.code_version) else None
+    pending = tuple(m for m in tree.migrations if m.version not in state.checksums)
+    if newer_code is not None and pending:
+        raise SchemaMismatch(
+            f"schema {schema} has functions of pgmailbox {newer_code}, which is newer",
+            detail=f"it lacks sql/{pending[0].file.path}, which is of this one",
+            hint="Install a version that has both.",
+        )
     return Plan(
         schema=schema,
         current_version=max(state.checksums, default=0),
         target_version=tree.target_version,
-        pending=tuple(m for m in tree.migrations if m.version not in state.checksums),
+        pending=pending,
         repeatables_changed=newer_code is None
         and (state.digest != tree.digest or not names <= state.functions or state.lacks_roles),
         test_clock=tree.test_clock,
@@ -376,7 +383,9 @@ def _functions(cursor: Cursor, schema: str) -> list[tuple[str, str]]:
 def _refuse_foreign_history(state: _State, schema: str, tree: SqlTree) -> None:
     """Raise unless every applied migration is one of ours, word for word."""
     newest = max(state.checksums, default=0)
-    if newest > tree.target_version:
+    # a worker runs on a schema that is one migration ahead, and may migrate before it starts
+    ahead = 1 if _is_newer(state.code_version) else 0
+    if newest > tree.target_version + ahead:
         raise SchemaMismatch(
             f"schema {schema} is ahead of this code",
             detail=f"the schema is at version {newest}, the code at {tree.target_version}",

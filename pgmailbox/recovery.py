@@ -94,10 +94,19 @@ class Recovery:
         return await _counted(self._threads(self._functions.wake_threads))
 
     async def _reconstruct(self) -> int:
-        return await self._over_runs(self._functions.reconstruct_dispatches)
+        done, left = await self._over_runs(self._functions.reconstruct_dispatches)
+        if left:
+            _log.warning(
+                "runs.left",
+                count=left,
+                hint="open transactions are just enqueueing their dispatches; should these be"
+                " rolled back, the next recovery makes them",
+            )
+        return done
 
     async def _wake_runs(self) -> int:
-        return await self._over_runs(self._functions.wake_background_runs)
+        done, _ = await self._over_runs(self._functions.wake_background_runs)
+        return done
 
     async def _orphans(self) -> int:
         count = 0
@@ -132,15 +141,16 @@ class Recovery:
             after = page[-1]
 
     async def _over_runs(
-        self, step: Callable[[int, UUID | None], Call[list[tuple[UUID, bool]]]]
-    ) -> int:
-        """Walk the runs of a step, by keyset; return for how many something was done."""
-        done = 0
+        self, step: Callable[[int, UUID | None], Call[list[tuple[UUID, bool | None]]]]
+    ) -> tuple[int, int]:
+        """Walk the runs of a step, by keyset; return for how many something was done, or left."""
+        done = left = 0
         after: UUID | None = None
         while page := await self._store.run(step(_PAGE, after)):
-            done += sum(acted for _, acted in page)
+            done += sum(acted is True for _, acted in page)
+            left += sum(acted is None for _, acted in page)
             after = page[-1][0]
-        return done
+        return done, left
 
 
 async def _counted(pages: AsyncGenerator[list[T]]) -> int:

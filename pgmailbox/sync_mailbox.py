@@ -32,10 +32,10 @@ from pgmailbox.store import (
     without_loop,
 )
 from pgmailbox.store.connections import (
+    Attempts,
     connection_parameters,
     described,
     new_sync_pool,
-    refuse_again,
 )
 from pgmailbox.sync_conversations import SyncConversations
 from pgmailbox.sync_operations import SyncOperations
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from pgmailbox.models import Dispatch, GcReport, Interrupt, SweepReport
     from pgmailbox.recovery import RecoveryReport
     from pgmailbox.store import Call
-    from pgmailbox.store.connections import Failed
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ class SyncMailbox(SyncConversations, SyncOperations):
         self._given = dsn_or_pool
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
-        self._failed: Failed | None = None
+        self._attempts = Attempts()
         _ALL.add(self)
 
     def open(self) -> None:
@@ -115,12 +114,8 @@ class SyncMailbox(SyncConversations, SyncOperations):
         asked = time.monotonic()
         with self._opening:
             if self._pool is None:
-                refuse_again(self._failed, asked)
-                try:
+                with self._attempts.one(asked):
                     self._pool = self._checked(self._given)
-                except Unavailable as error:
-                    self._failed = time.monotonic(), error
-                    raise
             return self._pool
 
     def _checked(self, given: str | ConnectionPool[Any]) -> ConnectionPool[Any]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from pgmailbox.backoff import is_passing
-from pgmailbox.cli.failures import NO, complain
+from pgmailbox.backoff import is_away, is_passing
+from pgmailbox.cli.failures import NO, UNREACHABLE, complain
 from pgmailbox.cli.signals import Signals, leave_at_once, leave_within
 from pgmailbox.errors import Unavailable
 from pgmailbox.telemetry import get_logger
@@ -42,8 +42,8 @@ async def serve(mailbox: Mailbox, *, until_idle: bool) -> int:
     """
     try:
         code = await _served(mailbox, until_idle=until_idle)
-    except BaseException:
-        leave_within(_EXIT_SECONDS, NO)
+    except BaseException as error:
+        leave_within(_EXIT_SECONDS, UNREACHABLE if is_away(error) else NO)
         raise
     leave_within(_EXIT_SECONDS, code)
     return code

@@ -156,7 +156,7 @@ def _is_plain(request: EnqueueRequest) -> bool:
     There null means that nothing is given.
     """
     given = (request.payload, request.kind, request.queue, request.priority, request.on_duplicate)
-    return names_nothing(request) and None not in given
+    return names_nothing(request) and all(each is not None for each in given)
 
 
 def _grant(answer: asyncio.Future[Any], dispatch: Dispatch) -> None:

@@ -7,7 +7,10 @@ with the pool's own parameters.
 from __future__ import annotations
 
 import inspect
+import math
 import os
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -15,12 +18,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from pgmailbox.backoff import apart
 from pgmailbox.config import named
 from pgmailbox.dsn import parsed, redacted
 from pgmailbox.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from psycopg import BaseConnection, Connection
 
@@ -100,6 +104,12 @@ async def connect_listener(
     """Open a session for LISTEN: where the DSN says, or as the application's pool connects."""
     if isinstance(target, str):
         return await connect(target, config)
+    return await apart(_connect_as(target, config))
+
+
+async def _connect_as(
+    target: AsyncConnectionPool[Any], config: MailboxConfig
+) -> AsyncConnection[Any]:
     try:
         given = target.conninfo() if callable(target.conninfo) else target.conninfo
         dsn = given if isinstance(given, str) else await given
@@ -160,18 +170,28 @@ _WANTED: Final = "read committed"
 _SET_ISOLATION: Final = "set default_transaction_isolation = 'read committed'"
 
 
-Failed = tuple[float, Unavailable]
-"""When an attempt to connect has failed (monotonic), and how."""
+class Attempts:
+    """Attempts to connect, one at a time, for callers who stand in line for them.
 
-
-def refuse_again(failed: Failed | None, asked: float) -> None:
-    """Raise what the attempt has failed with that was waited for since ``asked``.
-
-    Those who stand in line would otherwise each wait for an attempt of their own, one after the
-    other, and there may come more of them than are told.
+    Who stood in line for an attempt that failed is told what that met. Each would otherwise make
+    one of its own, one after the other, and the line might grow faster than it shrinks.
     """
-    if failed is not None and failed[0] > asked:
-        raise Unavailable(failed[1].message, detail=failed[1].detail) from failed[1]
+
+    def __init__(self) -> None:
+        self._failed_at = -math.inf
+        self._failure: tuple[str, str | None] = ("", None)
+
+    @contextmanager
+    def one(self, asked: float) -> Generator[None]:
+        """Make an attempt within the block, unless one has failed since ``asked`` (monotonic)."""
+        if self._failed_at > asked:
+            message, detail = self._failure
+            raise Unavailable(message, detail=detail)
+        try:
+            yield
+        except Unavailable as error:
+            self._failed_at, self._failure = time.monotonic(), (error.message, error.detail)
+            raise
 
 
 def described(target: str | AsyncConnectionPool[Any] | ConnectionPool[Any]) -> str:

@@ -67,7 +67,7 @@ class MaintenanceFunctions(Schema):
 
     def reconstruct_dispatches(
         self, page_size: int, after: UUID | None
-    ) -> Call[list[tuple[UUID, bool]]]:
+    ) -> Call[list[tuple[UUID, bool | None]]]:
         """Call `reconstruct_dispatches`: prepared runs, and whether each got its dispatch back."""
         return self.call(
             "reconstruct_dispatches",
@@ -78,7 +78,7 @@ class MaintenanceFunctions(Schema):
 
     def wake_background_runs(
         self, page_size: int, after: UUID | None
-    ) -> Call[list[tuple[UUID, bool]]]:
+    ) -> Call[list[tuple[UUID, bool | None]]]:
         """Call `wake_background_runs`: waiting runs, and whether each was woken."""
         return self.call(
             "wake_background_runs",

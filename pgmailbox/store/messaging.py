@@ -56,7 +56,7 @@ class MessageFunctions(Schema):
                 "thread_id": checked_text("thread_id", thread_id),
                 "messages": to_jsonb("messages", messages),
                 "boundary": checked_text("boundary", boundary),
-                "granularity": granularity,
+                "granularity": checked_text("granularity", granularity),
                 "barrier": barrier,
                 "target_run_id": target_run_id,
                 "fallback_to_new_run": fallback_to_new_run,

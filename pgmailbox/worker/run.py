@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from uuid import uuid4
 
-from pgmailbox.backoff import is_passing, persistently
+from pgmailbox.backoff import is_away, is_passing, persistently
 from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _log: Final = get_logger("worker")
 _PAGE: Final = 500
+_TRIES: Final = 8
+"""How often a start is sent again that was refused for what may pass."""
 
 
 class Run:
@@ -341,14 +343,19 @@ async def begun(dispatch: HeldDispatch) -> Run | None:
     """Start the run that a dispatch carries, or makes; None where there is nothing to be read.
 
     The dispatch is acked then. Sent again where a connection breaks: a run that had been started is
-    then read again from its beginning.
+    then read again from its beginning. What may pass (somebody edits what is pending in an open
+    transaction) is waited for a few times, and then is a failed attempt.
     """
     hold = dispatch.hold
     f, store = hold.desk.functions, hold.desk.store
     hold.may_be_acked = True
     start = f.start_run(hold.dispatch_id, hold.claim_token)
+    tries = iter(range(_TRIES))
     messages = await persistently(
-        lambda: store.run(start), log=_log, what="start_run", on=is_passing
+        lambda: store.run(start),
+        log=_log,
+        what="start_run",
+        on=lambda e: is_away(e) or (is_passing(e) and next(tries, None) is not None),
     )
     if not messages and dispatch.run_id is None:
         return None

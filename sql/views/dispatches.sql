@@ -7,15 +7,15 @@ select d.dispatch_id, d.thread_id, d.run_id, d.queue, d.kind, d.payload, d.prior
        d.completed_at,
        d.created_at, d.updated_at, d.last_claimed_by, d.last_claimed_at, d.phase, d.seq
   from (
-      -- by phase, as the indexes are: one thread is looked up in each
-      select * from dispatch where phase in ('ready', 'blocked')
+      select true as is_live, * from dispatch
       union all
-      select * from dispatch where phase = 'scheduled'
-      union all
-      select * from dispatch where status = 'claimed' and lease_until is not null
-      union all
-      select * from dispatch_history
-  ) d;
+      select false, * from dispatch_history
+  ) d
+    -- true of all; by phase, as the indexes are: one thread is looked up in them
+ where not d.is_live
+    or d.phase in ('ready', 'blocked')
+    or d.phase = 'scheduled'
+    or d.status = 'claimed';
 
 comment on view dispatches is
     'All dispatches: live ones, and terminal ones until clean-up takes them.';

@@ -9,29 +9,29 @@ select d.seq as event_id, d.created_at as at, 'queued' as event, d.thread_id,
            'kind', d.kind, 'queue', d.queue, 'priority', d.priority,
            'dispatch_epoch', d.dispatch_epoch) as detail
   from (
-      select * from dispatch where phase in ('ready', 'blocked')
+      select true as is_live, * from dispatch
       union all
-      select * from dispatch where phase = 'scheduled'
-      union all
-      select * from dispatch where status = 'claimed' and lease_until is not null
-      union all
-      select * from dispatch_history
+      select false, * from dispatch_history
   ) d
+ where (not d.is_live
+        or d.phase in ('ready', 'blocked')
+        or d.phase = 'scheduled'
+        or d.status = 'claimed')
 union all
 select d.claimed_event_id, d.last_claimed_at, 'claimed', d.thread_id, d.dispatch_id,
        d.run_id, d.last_claimed_by,
        least(d.attempt_count + (d.status <> 'dead_letter')::int, d.max_attempts),
        jsonb_strip_nulls(jsonb_build_object('lease_until', d.lease_until))
   from (
-      select * from dispatch where phase in ('ready', 'blocked')
+      select true as is_live, * from dispatch
       union all
-      select * from dispatch where phase = 'scheduled'
-      union all
-      select * from dispatch where status = 'claimed' and lease_until is not null
-      union all
-      select * from dispatch_history
+      select false, * from dispatch_history
   ) d
- where d.claimed_event_id is not null
+ where (not d.is_live
+        or d.phase in ('ready', 'blocked')
+        or d.phase = 'scheduled'
+        or d.status = 'claimed')
+   and d.claimed_event_id is not null
 union all
 select h.completed_event_id, h.completed_at, 'acked', h.thread_id, h.dispatch_id,
        h.run_id, h.last_claimed_by, least(h.attempt_count + 1, h.max_attempts), '{}'

@@ -1093,3 +1093,16 @@ def test_a_run_that_ends_while_the_only_other_reader_is_being_cancelled_has_its_
     )
     opened.commit()
     assert drained(conn) == [["b"]]
+
+
+def test_a_stale_claim_that_is_locked_for_a_moment_is_not_released_to_the_queue(
+    conn: Connection, opened: Connection, meanwhile: Callable[..., Future[Any]]
+) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    opened.execute("select from pgmailbox.dispatch for key share")  # as who parks behind it
+    call_one(conn, "interrupt", thread_id="t")
+    releasing = meanwhile(call, "release_many", **fences(held))
+    opened.commit()
+    assert releasing.result() == []
+    assert loaded(conn, held)["status"] == "superseded"

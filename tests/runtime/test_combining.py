@@ -201,29 +201,43 @@ async def test_each_is_stored_as_it_was_when_it_was_handed_in(
 ) -> None:
     await mailbox.open()
     event = {"n": 0}
-    tasks = []
-    for n in range(5):
+
+    async def hand_in(n: int) -> Dispatch:
         event["n"] = n
-        tasks.append(asyncio.create_task(mailbox.enqueue(event)))
-        await asyncio.sleep(0)
-    made = [await task for task in tasks]
+        return await mailbox.enqueue(event)
+
+    made = await asyncio.gather(*map(hand_in, range(5)))
     assert calls.made == ["enqueue", "enqueue_batch"]
     assert numbers(conn) == [0, 1, 2, 3, 4]
     assert [d.payload["n"] for d in made] == [0, 1, 2, 3, 4]
 
 
-async def test_so_it_is_where_one_of_them_is_refused(mailbox: Mailbox, conn: Connection) -> None:
+async def test_so_it_is_where_one_of_them_is_refused(
+    mailbox: Mailbox, calls: Calls, conn: Connection
+) -> None:
     await mailbox.open()
     event = {"n": 0}
-    tasks = []
-    for n in range(5):
+
+    async def hand_in(n: int) -> Dispatch:
         event["n"] = n
-        priority = 300 if n == 2 else 128  # which the server refuses, and with it the batch
-        tasks.append(asyncio.create_task(mailbox.enqueue(event, priority=priority)))
-        await asyncio.sleep(0)
-    found = await asyncio.gather(*tasks, return_exceptions=True)
+        # which the server refuses, and with it the batch
+        return await mailbox.enqueue(event, priority=300 if n == 2 else 128)
+
+    found = await asyncio.gather(*map(hand_in, range(5)), return_exceptions=True)
+    assert calls.made.count("enqueue_batch") == 1
     assert [n for n, each in enumerate(found) if isinstance(each, InvalidArgument)] == [2]
     assert numbers(conn) == [0, 1, 3, 4]
+
+
+async def test_what_compares_to_nothing_is_refused_as_any_other(mailbox: Mailbox) -> None:
+    class Array:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, _other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+    with pytest.raises(InvalidArgument, match="not JSON"):
+        await mailbox.enqueue(Array())
 
 
 @pytest.mark.parametrize("name", ["kind", "queue", "priority", "on_duplicate"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections import Counter
@@ -16,8 +17,10 @@ from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
 from pgmailbox import LifecycleConfig, Mailbox, MailboxConfig, Unavailable
+from pgmailbox.backoff import persistently
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.store import Functions, Store
+from pgmailbox.telemetry import get_logger
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_status
 from tests.runtime.proxy import proxied
@@ -442,3 +445,41 @@ async def test_a_cancellation_that_a_call_has_swallowed_ends_the_loops_all_the_s
     done, _ = await asyncio.wait([loops], timeout=10)
     assert done == {loops}
     assert loops.cancelled()
+
+
+async def test_so_does_it_end_what_would_be_tried_for_ever() -> None:
+    began = asyncio.Event()
+
+    async def swallows() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise psycopg.OperationalError("the connection broke meanwhile") from None
+
+    trying = asyncio.create_task(persistently(swallows, log=get_logger("test"), what="test"))
+    await began.wait()
+    trying.cancel()
+    done, _ = await asyncio.wait([trying], timeout=10)
+    assert done == {trying}
+    assert trying.cancelled()
+
+
+async def test_a_callback_that_leaves_a_mark_of_a_cancellation_ends_no_loop(
+    new_mailbox: NewMailbox,
+) -> None:
+    called = 0
+
+    async def callback() -> None:
+        nonlocal called
+        called += 1
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # and takes it for its own, as old libraries do
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    mailbox = new_mailbox(gc_interval=0.05)
+    mailbox.handler("default")(lambda _: None)
+    async with running(mailbox, config=LifecycleConfig(maintenance_callback=callback)):
+        await wait_until_async(lambda: called >= 3)

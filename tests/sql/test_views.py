@@ -92,3 +92,22 @@ def test_each_dispatch_is_among_the_dispatches_once(conn: Connection) -> None:
     assert [row["dispatch_id"] for row in found] == [d["dispatch_id"] for d in sent]
     assert [row["status"] for row in found] == ["acked", "claimed", *["queued"] * 3]
     assert found[-1]["phase"] == "scheduled"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select d.status from pgmailbox.dispatches d where d.dispatch_id in (select id from own)",
+        "select * from pgmailbox.dispatches order by dispatch_id desc limit 20",
+    ],
+    ids=["joined", "in order"],
+)
+def test_dispatches_are_found_by_id_whatever_is_asked_about_them(
+    conn: Connection, query: str
+) -> None:
+    conn.execute("create temporary table own as select gen_random_uuid() as id")
+    conn.execute("set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off")
+    plan = "\n".join(row["QUERY PLAN"] for row in rows(conn, f"explain {query}"))
+    assert "dispatch_pkey" in plan
+    assert "Seq Scan on dispatch" not in plan
+    assert "->  Sort" not in plan

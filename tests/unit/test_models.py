@@ -29,6 +29,6 @@ def test_whoever_makes_a_schema_of_a_value_can_read_its_hints(thing: type) -> No
     assert typing.get_type_hints(thing).keys() >= {f.name for f in fields(thing)}
 
 
-def test_what_is_terminal_is_followed_by_nothing() -> None:
+def test_all_but_two_statuses_are_terminal() -> None:
     live = {status for status in DispatchStatus if not status.is_terminal}
     assert live == {DispatchStatus.QUEUED, DispatchStatus.CLAIMED}

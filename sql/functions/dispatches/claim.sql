@@ -40,10 +40,10 @@
 --
 -- It goes on until it has what it wants, or a long round adds nothing to what it has,
 -- or the index is at its end: what a round reads is bounded, "empty" is not subject to
--- that bound (but to one of five thousand lanes that were tried and gave nothing). Rows
--- that others change between the two looks are passed over, and where that leaves it
--- with nothing it looks once more from the front. One call takes at most 1,000, because
--- each lane takes an entry in the server's lock table.
+-- that bound (but to one of five thousand lanes tried). Rows that others change between
+-- the two looks are passed over, and where that leaves it with nothing it looks once
+-- more from the front. One call takes at most 1,000, because each lane takes an entry
+-- in the server's lock table.
 --
 -- WHAT OTHERS ARE JUST CLAIMING
 --   Rows that a transaction in progress has locked, or updated, bear its id (xmax), so
@@ -99,8 +99,8 @@ declare
     found_any boolean := false;
     looks_again boolean := false;
     rounds int := 0;
-    -- lanes whose lock it has taken: the server has room for some ten thousand in all,
-    -- and what was parked meanwhile is to be committed
+    -- lanes whose lock it has taken: by default the server has room for less than eight
+    -- thousand, of all sessions, and what was parked is to be committed
     tried int := 0;
     -- how often it has gone on because more had come due: a hundred thousand in all, so
     -- that what it has done is committed before anybody loses patience

@@ -209,7 +209,7 @@ begin
         perform adopt_run(e.run_id, e.thread_id, e.dispatch_id)
            from jsonb_to_recordset(enqueue_batch.dispatches)
                 e (run_id uuid, thread_id text, dispatch_id uuid)
-          where e.run_id is not null and e.dispatch_id is not null;
+          where e.run_id is not null and e.dispatch_id = any (stored.ids);
     end if;
     if stored.brought is not null then
         perform refuse_existing(h.dispatch_id)

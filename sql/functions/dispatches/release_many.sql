@@ -14,6 +14,10 @@ volatile
 security definer
 set search_path from current
 set lock_timeout = '5s'
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -23,6 +27,13 @@ begin
     perform check_arrays(
         'release_many', release_many.dispatch_ids, release_many.claim_tokens);
     perform check_duration('delay', release_many.delay, true);
+    -- what is stale is told apart below without waiting: it is not to be locked by a
+    -- claim that parks behind it
+    perform
+       from dispatch d
+      where d.dispatch_id = any (release_many.dispatch_ids)
+        and d.claim_token = any (release_many.claim_tokens)
+        for update;
     -- by itself: in the query below it would be called for each of them
     stale := supersede_stale(release_many.dispatch_ids, release_many.claim_tokens);
     select array_agg(i.dispatch_id) as ids, array_agg(i.claim_token) as tokens

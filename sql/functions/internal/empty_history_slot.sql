@@ -21,10 +21,11 @@ set search_path from current
 as $$
 declare
     leaf constant text := format('dispatch_history_%s', slot);
-    -- each by its index
+    -- in two, so that each may go by its index
     glance constant text := format(
         'select not exists (select from %1$I where completed_at > $1) '
         'and not exists (select from %1$I where run_open)', leaf);
+    lock constant text := format('lock table %I in access exclusive mode', leaf);
     patience constant text := current_setting('lock_timeout');
     is_past boolean;
     rows bigint;
@@ -41,13 +42,21 @@ begin
     if not is_past then
         return 0;
     end if;
+    begin  -- not to count for nothing, and not under the lock: is it to be had?
+        perform set_config('lock_timeout', '50ms', true);
+        execute lock;
+        raise exception 'it is let go again';
+    exception
+        when lock_not_available then return 0;
+        when raise_exception then null;
+    end;
     execute format('select count(*) from %I', leaf) into rows;
     if rows = 0 then
         return 0;
     end if;
     begin
         perform set_config('lock_timeout', '50ms', true);
-        execute format('lock table %I in access exclusive mode', leaf);
+        execute lock;
         execute glance into is_past using cutoff;
         if is_past then
             execute format('truncate table %I', leaf);

@@ -9,8 +9,8 @@
 -- that is delivered at this moment brings its own.
 --
 -- for_sure: only by one that can be locked, for somebody may be cancelling it at this
--- moment, who sees that the caller's own dispatch is still there to read. For callers
--- that do not keep a transaction open.
+-- moment, who sees that the caller's own dispatch is still there to read. For those who
+-- settle a claim: nobody claims from their lane before they commit.
 --
 -- Locks: for_sure, the dispatch that is to read, never waiting.
 -- Time: the database clock.
@@ -75,6 +75,7 @@ begin
         perform
            from dispatch d
           where d.dispatch_id = any (ready_ids)
+          order by d.priority, d.seq
           limit 1
             for key share skip locked;
     end if;

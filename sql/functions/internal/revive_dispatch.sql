@@ -1,7 +1,7 @@
 -- revive_dispatch: enqueue the dispatch of a prepared run under its recorded id.
 --
--- False when it exists by now: another process recovers too. So it is when somebody is
--- just putting it there, in a transaction that is open still.
+-- False when it exists by now: another process recovers too. Null when somebody is just
+-- putting it there, in a transaction that is open still.
 --
 -- Locks: as enqueue, waiting for a moment only.   Time: the database clock.
 create or replace function revive_dispatch(
@@ -11,7 +11,7 @@ returns boolean
 language plpgsql
 volatile
 set search_path from current
-set lock_timeout = '100ms'
+set lock_timeout = '50ms'
 as $$
 begin
     perform enqueue(
@@ -19,8 +19,10 @@ begin
         run_id => run_id, dispatch_id => dispatch_id);
     return true;
 exception
-    when sqlstate 'PM001' or lock_not_available then
+    when sqlstate 'PM001' then
         return false;
+    when lock_not_available then
+        return null;
 end
 $$;
 

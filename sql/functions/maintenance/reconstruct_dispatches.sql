@@ -3,9 +3,9 @@
 -- Under the id that was written down with the run, so that two processes which recover
 -- at once make it once: for the second the id exists, which is as it should be.
 -- Examines one page of prepared runs by run_id and returns them all, each with whether
--- its dispatch was made here; go on after the last run_id until there is none. A run
--- that somebody has locked is being carried on, or given its dispatch, and is passed
--- over.
+-- its dispatch was made here (null: somebody is just making it); go on after the last
+-- run_id until there is none. A run that somebody has locked is being carried on, or
+-- given its dispatch, and is passed over.
 --
 -- Locks: rows of run, never waiting, and the ids that it makes.   Time: the database
 -- clock.
@@ -75,7 +75,12 @@ begin
                                          m.queue, m.priority) as new
           from missing m
     )
-    select p.run_id, p.run_id = any (array(select m.run_id from made m where m.new))
+    select p.run_id,
+           case
+               when p.run_id in (select m.run_id from made m where m.new is null)
+               then null
+               else p.run_id in (select m.run_id from made m where m.new)
+           end
       from unnest(page) with ordinality p (run_id, ord)
      order by p.ord;
 end

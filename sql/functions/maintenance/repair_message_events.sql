@@ -19,7 +19,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-    perform check_page(repair_message_events.max_threads);
+    perform check_count('max_threads', repair_message_events.max_threads);
     return query
     with behind as materialized (
         select t.thread_id, t.published_seq, t.last_seq

@@ -4,8 +4,8 @@
 -- through to a new run are pending, a dispatch that reads them is ensured in it too (by
 -- retire, as however else a run ends).
 --
--- Locks: the dispatch, the run, one queued row of the lane; waits for ten seconds at
--- most (start_run).   Time: the database clock.
+-- Locks: the dispatch, the run, one queued row of the lane; waits five seconds at
+-- most for each (start_run).   Time: the database clock.
 create or replace function finish_run(
     run_id uuid,
     dispatch_id uuid,
@@ -19,7 +19,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
-set lock_timeout = '10s'
+set lock_timeout = '5s'
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off

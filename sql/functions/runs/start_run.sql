@@ -16,9 +16,9 @@
 -- A run that is named starts itself, also with nothing to read. The one that reads is
 -- in the messages and in the dispatch.
 --
--- Locks: the dispatch, the thread, the run, the pending messages; waits for ten seconds
--- at most, for whoever edits what is pending in an open transaction: its worker hangs
--- up after twenty, which the server would not notice while it waits.
+-- Locks: the dispatch, the thread, the run, the pending messages; waits five seconds at
+-- most for each, for whoever edits what is pending in an open transaction: its worker
+-- hangs up after twenty, which the server would not notice while it waits.
 -- Time: the database clock.
 create or replace function start_run(run_id uuid, dispatch_id uuid, claim_token uuid)
 returns setof message
@@ -26,7 +26,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
-set lock_timeout = '10s'
+set lock_timeout = '5s'
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off

@@ -4,8 +4,8 @@
 -- resume_run, by input for it, or by new work for its thread; if such is pending, its
 -- dispatch is ensured in the same transaction (by retire).
 --
--- Locks: the dispatch, the run, one queued row of the lane; waits for ten seconds at
--- most (start_run).   Time: the database clock.
+-- Locks: the dispatch, the run, one queued row of the lane; waits five seconds at
+-- most for each (start_run).   Time: the database clock.
 create or replace function wait_run(
     run_id uuid,
     dispatch_id uuid,
@@ -18,7 +18,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
-set lock_timeout = '10s'
+set lock_timeout = '5s'
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
