@@ -277,7 +277,7 @@ class Conversations:
         self,
         thread_id: str,
         *,
-        input: object = NOTHING,  # noqa: A002 - the word of the contract
+        input: object = NOTHING,  # noqa: A002 - the word of the SQL function
         run_id: UUID | None = None,
         kind: str = "default",
         queue: str = "default",

@@ -18,7 +18,7 @@
     ├── MigrationError         a file of the schema was not accepted: nothing was migrated
     └── EmbeddedServerError    no server of our own could be found or started
 
-The names are the contract's and stand for states, not for mishaps, so they carry no suffix.
+The names are README's words and stand for states, not for mishaps, so they carry no suffix.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Lifecycle:
         """
         return self._worker.unstoppable
 
-    async def shutdown(self, timeout: Duration | None = None) -> None:  # noqa: ASYNC109 - part of the contract's drain
+    async def shutdown(self, timeout: Duration | None = None) -> None:  # noqa: ASYNC109 - how long the drain may take
         """Stop: claim nothing more, let running handlers finish, release what has not started.
 
         Handlers that still run after ``timeout`` (default: the mailbox's drain_timeout) are

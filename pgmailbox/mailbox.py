@@ -308,13 +308,23 @@ class Mailbox(Conversations, Operations):
     async def cancel(
         self, dispatch_id: UUID, *, connection: AsyncConnection[Any] | None = None
     ) -> Dispatch | None:
-        """Cancel a queued dispatch; None when it is not queued (any more)."""
+        """Cancel a queued dispatch and return it, terminal.
+
+        None where there is nothing to cancel: claimed (see `interrupt`), terminal, overtaken by an
+        interrupt, or unknown. Against a claim at the same moment exactly one of the two wins.
+        """
         return await self._run(self._functions.cancel(dispatch_id), connection)
 
     async def interrupt(
         self, thread_id: str, *, connection: AsyncConnection[Any] | None = None
     ) -> Interrupt:
-        """Make everything stale that the thread was to do; its running handler is cancelled."""
+        """Make everything stale that the thread was to do, at one stroke.
+
+        What is queued is superseded. The handler of a claimed dispatch is cancelled by its worker,
+        which lets go of the lane when it has ended; until then it can write nothing more
+        (`ClaimLost`). Unread messages stay pending, and get a dispatch if a new run would read
+        some. What is enqueued from then on is not affected.
+        """
         return await self._run(self._functions.interrupt(thread_id), connection)
 
     async def work_left(self) -> bool:
@@ -329,22 +339,28 @@ class Mailbox(Conversations, Operations):
     # --- repair and clean-up ----------------------------------------------------------------
 
     async def recover(self) -> RecoveryReport:
-        """Put right what a crash, a deploy or an operator left behind. Safe on a live system."""
+        """Put right what a crash, a deploy or an operator left behind. Safe on a live system.
+
+        A step that fails is named in a note on the exception; the steps before it are committed.
+        """
         await self._opened()
         return await Recovery(Store(self._made_pool()), self._functions).run()
 
     async def sweep(self) -> SweepReport:
-        """Run one pass of the recurring repair."""
-        await self._opened()
-        return await self._maintenance(Store(self._made_pool()), None).sweep()
+        """Reclaim expired leases and bring runs in line with their terminal dispatches, all."""
+        return await (await self._maintenance()).sweep()
 
     async def gc(self) -> GcReport:
-        """Run one pass of the recurring clean-up."""
-        await self._opened()
-        return await self._maintenance(Store(self._made_pool()), None).gc()
+        """Remove what is older than ``gc_ttl``, in bounded transactions, until no event is left.
 
-    def _maintenance(self, store: Store, callback: Callable[[], object] | None) -> Maintenance:
-        return Maintenance(store, self._functions, self.config, callback=callback)
+        Dispatches that are too many to be deleted one by one go with their part of the history, up
+        to a quarter of ``gc_ttl`` later.
+        """
+        return await (await self._maintenance()).gc()
+
+    async def _maintenance(self) -> Maintenance:
+        await self._opened()
+        return Maintenance(Store(self._made_pool()), self._functions, self.config)
 
     # --- handlers and lifecycle -------------------------------------------------------------
 

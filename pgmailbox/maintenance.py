@@ -1,8 +1,9 @@
 """The recurring repair (sweep) and the recurring clean-up (GC), and the loops that call them.
 
-Three loops: the *watch* notices consumers whose session is gone, within about a second, and leases
+Four loops: the *watch* notices consumers whose session is gone, within about a second, and leases
 that lapse sooner than the sweep expects; the *sweep* reclaims expired leases as they expire and
-reconciles runs; the *GC* removes what is old.
+reconciles runs; the *GC* removes what is old; the *gauge* counts dispatches by status, while
+somebody collects metrics.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class PendingMessage:
 
     message_id: str
     position: int | None
-    """Its place in the pending queue, from 1; a delivery or an edit tells it near the front."""
+    """Its place in the pending queue, from 1. `list_pending` and `reorder_pending` tell it of all,
+    a delivery or an edit of the first hundred and as many more as it is about; None beyond."""
     revision: int
     """Rises with every edit, from 1."""
     payload: Any
@@ -110,6 +111,7 @@ class Submission:
     run_id: UUID
     """The run that is to read it; of one that steers, the run that it steers."""
     dispatch_id: UUID
+    """What carries the run; when it steers, what reads the messages should the run end first."""
     outcome: str
     """queued, interrupted, steered or replaced."""
 

@@ -27,39 +27,60 @@ class DispatchStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """One unit of delivery. Fields are the columns of the contract's ``dispatch`` row."""
+    """One unit of delivery, as it stood when it was read. Times are aware.
+
+    Queued: no claim, nothing of a run. Claimed: ``claim_token``, ``claimed_by`` and ``lease_until``
+    are set. Terminal: no claim, ``completed_at`` is set.
+    """
 
     dispatch_id: UUID
     thread_id: str | None
+    """Its lane; None for none."""
     run_id: UUID | None
+    """The run that it carries, if any."""
     queue: str
     kind: str
     payload: Any
     priority: int
+    """0 (most urgent) to 255."""
     dedupe_key: str | None
     dispatch_epoch: int
+    """The thread's epoch at enqueue; below the thread's, the dispatch is stale."""
     status: str
+    """A `DispatchStatus`."""
     available_at: datetime
+    """Not claimed before: its start time, or the time of its retry."""
     attempt_count: int
+    """Executions that failed or were abandoned."""
     max_attempts: int
+    """Executions before a failure makes it a dead letter."""
     last_error: str | None
+    """Why the last attempt failed."""
     claim_token: UUID | None
+    """What a write must show; None too where the reader is no consumer."""
     claimed_by: str | None
     lease_until: datetime | None
+    """When the claim lapses unless it is renewed."""
     dispatch_instance_id: str | None
+    """The execution that was named to `record_dispatch_start`."""
     run_status: str | None
+    """running, waiting or done, as its last attempt told."""
     termination: str | None
+    """natural_end, error, cancelled, timeout, unknown, or the application's own word."""
     run_response: Any
+    """What the handler returned."""
     run_error: str | None
     completed_at: datetime | None
     created_at: datetime
+    """When it was enqueued: the call, not the commit."""
     updated_at: datetime
     last_claimed_by: str | None
+    """Kept after the claim has ended, as the next."""
     last_claimed_at: datetime | None
 
     @property
     def attempt(self) -> int:
-        """Which execution a claimed dispatch is in, from 1."""
+        """Which execution a claimed dispatch is in, from 1; of a queued one, the next."""
         return self.attempt_count + 1
 
 
@@ -141,7 +162,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened to a dispatch."""
+    """One thing that happened in a thread, or to a dispatch that has none.
+
+    queued, claimed, acked, retried, released, reclaimed, dead_lettered, superseded, cancelled,
+    refused, interrupted, reopened, messages_committed or messages_discarded; ``detail`` is the
+    evidence.
+    """
 
     event_id: int
     at: datetime
@@ -170,7 +196,8 @@ class GcReport:
     purged_dispatches: int
     purged_events: int
     more: bool
-    """Whether the pass stopped at its bound and another is due."""
+    """Of one call of the SQL function: whether events are left beyond its bound. False in what
+    `Mailbox.gc` returns, which goes on until there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +223,5 @@ class SweepReport:
     reclaimed: int
     reconciled: int
     next_expiry: timedelta | None
-    """How long until the next lease lapses; None when nothing is claimed."""
+    """How long until the next lease lapses; None when nothing is claimed, negative when one has
+    lapsed that could not be reclaimed yet."""

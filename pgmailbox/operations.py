@@ -42,7 +42,14 @@ class Operations:
         page_size: int = 100,
         after: UUID | None = None,
     ) -> list[Dispatch]:
-        """Return a page: claim order within a thread, dispatch_id order across threads."""
+        """Return a page of dispatches, live and terminal, ``page_size`` at most.
+
+        Of one thread in claim order (priority, then order of enqueue), of all by dispatch_id.
+        ``statuses`` keeps those alone (`DispatchStatus`). ``after`` is the last dispatch_id of the
+        page before; an empty page is the end. Claim tokens are shown to consumers only. Raises
+        `InvalidArgument` (PM005) for an unknown status or a page_size below 1, and, of one thread,
+        `NotFound` (PM004) for an ``after`` that was purged.
+        """
         return await self._run(
             self._functions.list_dispatches(
                 thread_id=thread_id, statuses=statuses, page_size=page_size, after=after
@@ -50,17 +57,32 @@ class Operations:
         )
 
     async def count_dispatches_by_status(self) -> list[StatusCount]:
-        """Return how many dispatches there are in each status."""
+        """Return how many dispatches there are in each status, one entry for each of the six.
+
+        Queued and claimed are exact. Terminal ones may be estimates once there are more than ten
+        thousand (``estimated``). Cheap enough for a gauge.
+        """
         return await self._run(self._functions.count_dispatches_by_status())
 
     async def why(self, dispatch_id: UUID) -> Reason:
-        """Return why a dispatch is not running."""
+        """Return why a dispatch is not running: one word, and its evidence.
+
+        The first that holds of ``unknown`` (never enqueued here, or purged; nothing is raised),
+        ``claimed``, its terminal status, ``not_due``, ``paused`` (thread or queue),
+        ``lane_halted``, ``lane_busy`` (another of the thread is claimed, or goes first),
+        ``no_consumer``, ``no_handler``, ``ready``. A look without a lock: a moment later it may be
+        another.
+        """
         return await self._run(self._functions.why(dispatch_id))
 
     async def timeline(
         self, thread_id: str, *, page_size: int = 100, after: int | None = None
     ) -> list[Event]:
-        """Return what happened to a thread's dispatches, oldest first."""
+        """Return a page of what happened to a thread, oldest first; see `Event`.
+
+        At most ``page_size`` events after the one whose ``event_id`` is ``after``; an empty page is
+        the end. Ordinary steps are known as long as their dispatch, the rest for ``gc_ttl``.
+        """
         return await self._run(
             self._functions.timeline(thread_id, page_size=page_size, after=after)
         )

@@ -1,9 +1,15 @@
-"""The only room, besides the migrator, that speaks to the database.
+"""The only room, besides the migrator, that calls the SQL functions.
 
-`functions` says what the SQL functions are called and what they answer, without doing anything;
-`executors` does it, on an event loop or without one, `pipelines` does many at a time, and
-`combining` makes one call of several. Every transition of a dispatch is one of these calls: nothing
-here changes a table.
+    producing, consuming, messaging, maintaining, inspecting
+                 what each function is given, and how its answer is read: a `Call`
+    functions    all of them, for one schema
+    executors    carry a call out, on an event loop or without one; pipelines: many in a row
+    combining    makes one call of what several tasks enqueue at the same moment
+    documents, requests, batches, claims
+                 how values get into a call, and out of its rows
+    connections  how connections of our own are made
+
+Every transition of a dispatch is one of these calls: nothing here changes a table.
 """
 
 from pgmailbox.store.batches import Enqueued

@@ -1,4 +1,4 @@
-"""Wakes the fetcher: rung by notifications, by room becoming free, by a reconnect."""
+"""How the parts of a worker wake one another."""
 
 from __future__ import annotations
 

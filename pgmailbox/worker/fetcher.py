@@ -175,6 +175,16 @@ class Fetcher:
         self._hand_out()
 
     async def _step(self) -> None:
+        """Do what comes next: the first of these that applies.
+
+        rest      nothing of the last claim can be run here: leave it to others for a moment
+        wait      there is no room, until a handler ends or something is settled
+        gather    the last claim brought a few: let the next ones come together
+        exchange  there are acks: the next claim takes them along, unless claims bring so much that
+                  acks are better written beside them (then: claim)
+        claim     something may be there
+        sleep     nothing was: say so, and wait for the bell
+        """
         ahead = min(self._pace.expected(_HORIZON), self._config.prefetch)
         room = self._room(ahead) - len(self._brought)
         if self._is_useless:
@@ -297,10 +307,12 @@ class Fetcher:
     # --- acks that go without a claim -------------------------------------------------------
 
     def _carry_no_more(self) -> None:
+        """Take no more acks along, until a claim has succeeded again."""
         self._carries = False
         self._put_down()
 
     def _put_down(self) -> None:
+        """Give the acks that were to go along with a claim to the settler."""
         acks, self._acks = self._acks, []
         self._settle_apart(acks)
 

@@ -190,4 +190,4 @@ def _is_not_lost(hold: Hold) -> bool:
 
 def _is_ours(hold: Hold) -> bool:
     """Tell whether a hold has to be kept: not lost, and nothing on its way that settles it."""
-    return hold.let_go is not LetGo.LOST and not hold.settling
+    return _is_not_lost(hold) and not hold.settling

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pgmailbox.worker.hold import Hold
 
 _PAST: Final = 100
-"""How many of a kind at its limit claims step past in a second. Each is claimed and given back,
-which bounds what that writes; a kind of which more than that run in a second is waited for."""
+"""How many of a kind at its limit stand aside at a time, so that claims get to what is behind them.
+Each was claimed and goes back within a second, so this bounds what that writes in one, too. A kind
+that gets through more than this in a second is quick: it is waited for."""
 
 
 class Limit:

@@ -182,7 +182,7 @@ class Run:
             raise ClaimLost("the run's handler has ended: nobody would act on a message")
 
     async def close(self) -> None:
-        """Read nothing more, and take no more commands: for tasks that the handler has left behind.
+        """Let tasks that the handler has left behind read nothing more, and take no commands.
 
         The worker calls it when the handler has ended.
         """
@@ -316,7 +316,7 @@ class _Commands:
             raise ClaimLost("the run's handler has ended: nobody would act on a command")
 
     async def close(self) -> None:
-        """Take nothing more, for a task either that the handler has left behind."""
+        """Take nothing more, not even for a task that the handler has left behind; log the rest."""
         self._is_closed = True
         self._bell.ring()
         self._hold.on_command = None

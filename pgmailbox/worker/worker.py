@@ -1,10 +1,19 @@
 """One worker: claims, runs handlers, keeps leases, settles. Each part is a file of its own.
 
-       .-------------------acks----------------.
-       v                                       |
-    Fetcher --rows--> Worker --starts--> Execution --verdicts--> Settler
-                        |                    ^
-                        `--Holds-- Keeper ---' cancels what is lost
+The life of a dispatch in this process, with the methods through which it goes:
+
+    Fetcher --rows--> _receive: a Hold each --> buffer --_start_waiting--> Execution.run, in a task
+       ^                                                                      |
+       |                                                                   Verdict
+       |                                                                      v
+       |<--carry: an Ack, while a claim is to be expected-- _settle <------ _ended
+       |                                                       |
+       `--> the next call hands it in                          `--put: all else--> Settler
+            --> _acked: held no longer                             --> _settled: held no longer
+
+Meanwhile the Keeper renews the leases of all Holds. What is lost or interrupted it tells to
+`_let_go`, which cancels the handler: that ends in a verdict like any other. Acks that the Fetcher
+cannot take along after all it gives to the Settler.
 
 The worker owns the buffer between fetching and running. It ends in one of two ways: `drain` lets
 running handlers finish, `stop` cancels them; both give back what has not started.
@@ -68,8 +77,10 @@ class Worker:
         """How many in the buffer wait for a handler of their kind, not for a free slot, and stand
         aside: they take no room."""
         self._news: set[bytes | str] = set()
-        """Which dispatches and threads interrupts were about that a claim under way may take."""
+        """Which dispatches and threads interrupts were about that a claim under way may take:
+        should it bring them, they are stale, and a renewal is due at once to learn so."""
         self._lanes: set[str | bytes] = set()
+        """Lanes in which a handler runs here, also one that was told to end."""
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
         self._draining = False
@@ -272,14 +283,14 @@ class Worker:
         hold.task.add_done_callback(lambda task: self._ended(hold, task))
 
     def _ended(self, hold: Hold, task: asyncio.Task[Verdict]) -> None:
-        # a callback, for a task that is cancelled before its first step never gets to say anything
+        # a callback: the coroutine of a task that is cancelled before its first step never runs
         hold.task = None
         self._running.discard(task)
         limit = self._limits.get(hold.kind)
         if limit is not None:
             limit.end(hold)
         self._lanes.discard(hold.lane)
-        self._settle(hold, _verdict_of(hold, task))
+        self._settle(hold, _verdict_of_task(hold, task))
         if not self._draining:
             self._start_waiting()
         self._fetcher.finished_one()
@@ -351,7 +362,7 @@ def _record_pickup(rows: Sequence[Claimed]) -> None:
         metrics.record(metrics.PICKUP, row.waited, queue=row.queue)
 
 
-def _verdict_of(hold: Hold, task: asyncio.Task[Verdict]) -> Verdict:
+def _verdict_of_task(hold: Hold, task: asyncio.Task[Verdict]) -> Verdict:
     """Return what a handler's task has ended in, whatever that is."""
     if not task.cancelled():
         error = task.exception()

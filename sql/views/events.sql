@@ -47,3 +47,8 @@ comment on view events is
     'thread''s.';
 
 select inherit_comments('events', 'event');
+
+comment on column events.event is
+    'What happened: queued, claimed, acked, retried, released, reclaimed, '
+    'dead_lettered, superseded, cancelled, refused, interrupted, reopened, '
+    'messages_committed, messages_discarded.';

@@ -173,6 +173,7 @@ begin
     select array_agg(e.id order by e.ord) as wanted,
            min(e.ord) filter (where not e.is_good) as bad,
            array_agg(e.dispatch_id) filter (where e.dispatch_id is not null) as brought,
+           bool_or(e.run_id is not null and e.dispatch_id is not null) as adopts,
            case when max(e.due) > now then array_agg(e.due order by e.ord) end as dues,
            case when max(e.epoch) > 0 then array_agg(e.epoch order by e.ord) end
                as epochs,
@@ -203,13 +204,12 @@ begin
           ) first
          where d.dispatch_id = first.dispatch_id and d.phase = 'blocked';
     end if;
-    if stored.brought is not null
-       and jsonb_path_exists(enqueue_batch.dispatches, '$[*].run_id')
-    then
+    if stored.adopts then
         perform adopt_run(e.run_id, e.thread_id, e.dispatch_id)
            from jsonb_to_recordset(enqueue_batch.dispatches)
                 e (run_id uuid, thread_id text, dispatch_id uuid)
-          where e.run_id is not null and e.dispatch_id = any (stored.ids);
+          where e.run_id is not null
+            and e.dispatch_id in (select unnest(stored.ids));
     end if;
     if stored.brought is not null then
         perform refuse_existing(h.dispatch_id)

@@ -1,4 +1,4 @@
--- ack_claimed: ack the dispatch that a run was carried by, or none is to be.
+-- ack_claimed: ack the dispatch that carried a run, or that found none to carry.
 --
 -- PM003 where an interrupt has come between: retire would make it superseded, and the
 -- caller would hear nothing of it.

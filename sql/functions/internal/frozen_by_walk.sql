@@ -1,6 +1,6 @@
 -- frozen_by_walk: the pending messages that a freeze takes, in order.
 --
--- The walk of the contract, one message at a time, so that it reads no more than it
+-- The walk in four rules, one message at a time, so that it reads no more than it
 -- walks: from each message to the next by the index. At a boundary other than new_run
 -- what waits for a new run would all be skipped, and is not even read
 -- (pending_message_steering_idx); whether there was any before a barrier is then looked

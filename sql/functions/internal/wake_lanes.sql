@@ -24,6 +24,9 @@
 --     (Who pays in such a transaction takes only debts that its snapshot shows: what
 --     stood behind the gate was blocked before that was opened.)
 --
+-- note: whether what is owed is written down; pay_lane_wakes says no, for it holds the
+-- debts itself.
+--
 -- served: the queues at which somebody is about to look anyway; for others the bell is
 -- rung when something in them was made ready.
 --

@@ -53,29 +53,29 @@ begin
                  limit 1) is null
            -- nor one that the run has set for itself (an alarm), as far as the front of
            -- its lane tells
-           and r.run_id not in (
-                   select q.run_id
+           and not exists (
+                   select
                      from (select d.run_id
                              from dispatch d
                             where d.thread_id = r.thread_id
                               and d.phase in ('ready', 'blocked')
                             order by d.priority, d.seq
                             limit 100) q
-                    where q.run_id is not null
+                    where q.run_id = r.run_id
                    union all
-                   select s.run_id
+                   select
                      from (select d.run_id
                              from dispatch d
                             where d.thread_id = r.thread_id and d.phase = 'scheduled'
                             order by d.priority, d.seq
                             limit 100) s
-                    where s.run_id is not null
+                    where s.run_id = r.run_id
                    union all
-                   select c.run_id
+                   select
                      from dispatch c
                     where c.thread_id = r.thread_id
                       and c.status = 'claimed'
-                      and c.run_id is not null)
+                      and c.run_id = r.run_id)
          order by r.run_id
            for update skip locked
     ), resumed as materialized (

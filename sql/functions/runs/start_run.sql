@@ -4,14 +4,15 @@
 -- operator has reopened it) -> running. Reads at new_run; a waiting run at resume_input
 -- first.
 --
--- A dispatch whose whole matter is messages (it carries no run, or a run that was
--- submitted and has read nothing, or one that is done by now) reads, unless its holder
--- names a run that is not done, for the thread's open run if there is one of its kind:
--- new work resumes a waiting run, and joins one that waits for its retry, so that what
--- begins with messages is one open run a thread. Otherwise for the run that was
--- submitted, or one that is made. If there is nothing to read, the dispatch is acked,
--- and nothing returned. A submitted run whose messages others have read, or that a
--- barrier keeps for a later run, is done, with the termination `merged`.
+-- For whom does a dispatch read? One that carries a run which has read something, or
+-- whose holder names a run that is not done, reads for that run. Any other (it carries
+-- no run, or one that was submitted and has read nothing, or one that is done by now)
+-- is there for its messages: it reads for the thread's open run of its kind, if there
+-- is one (new work resumes a waiting run, and joins one that waits for its retry), else
+-- for the run that was submitted, else for a new one. So what begins with messages is
+-- one open run a thread. If there is nothing to read, the dispatch is acked, and
+-- nothing returned. A submitted run whose messages others have read, or that a barrier
+-- keeps for a later run, is done, with the termination `merged`.
 --
 -- A run that is named starts itself, also with nothing to read. The one that reads is
 -- in the messages and in the dispatch.
