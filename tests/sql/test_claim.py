@@ -410,3 +410,11 @@ def test_what_stands_behind_heads_of_another_queue_is_parked_though_others_were_
     assert ids(claims(conn, max_dispatches=10)) == ids(free)
     phases = rows(conn, "select phase from pgmailbox.dispatches where queue = 'default'")
     assert [row["phase"] for row in phases if row["phase"]] == ["blocked"] * 5
+
+
+def test_the_most_urgent_goes_first_though_thousands_came_due_before_it(conn: Connection) -> None:
+    many = Jsonb([{"delay": "1 s", "priority": 200}] * 2500)
+    call(conn, "enqueue_many", dispatches=many)
+    urgent = enqueued(conn, delay="2 s", priority=0)
+    set_clock(conn, "1 h")
+    assert claimed(conn)["dispatch_id"] == urgent["dispatch_id"]

@@ -386,3 +386,51 @@ def test_a_run_that_is_named_starts_though_another_has_read_its_messages(conn: C
     assert start(conn, held, third["run_id"]) == []
     finish(conn, held, third["run_id"])
     assert run(conn, third["run_id"])["termination"] == "natural_end"
+
+
+def test_what_had_carried_a_run_that_another_carries_now_is_there_for_messages_alone(
+    conn: Connection,
+) -> None:
+    first, run_id = started(conn, "a")
+    call(conn, "nack", delay="1 min", error="later", **fence(first))
+    delivered(conn, "b")
+    second = claimed(conn)
+    assert names(start(conn, second)) == ["a", "b"]
+    call(conn, "nack", delay="2 min", error="later", **fence(second))
+    set_clock(conn, "90 s")
+    left_over = claimed(conn)
+    assert left_over["dispatch_id"] == first["dispatch_id"]
+    assert start(conn, left_over) == []
+    assert (run(conn, run_id)["status"], loaded(conn, left_over)["status"]) == ("running", "acked")
+    set_clock(conn, "3 min")
+    again = started_again(conn, "a", "b")
+    assert again["dispatch_id"] == second["dispatch_id"]
+    finish(conn, again, run_id)
+
+
+def started_again(conn: Connection, *message_ids: str) -> Row:
+    held = claimed(conn)
+    assert names(start(conn, held)) == list(message_ids)
+    return held
+
+
+def test_what_was_to_resume_a_run_that_another_has_resumed_does_not_resume_it_once_more(
+    conn: Connection,
+) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id, "background_tasks")
+    delivered(conn, "b")
+    resuming = call_one(conn, "resume_run", run_id=run_id)
+    wait(conn, started_again(conn, "b"), run_id, "background_tasks")
+    left_over = claimed(conn)
+    assert left_over["dispatch_id"] == resuming["dispatch_id"]
+    assert start(conn, left_over) == []
+    assert run(conn, run_id)["status"] == "waiting"
+
+
+def test_input_whose_reader_an_interrupt_has_replaced_in_vain_is_read(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    delivered(conn, "r", boundary="resume_input", target_run_id=run_id)
+    delivered(conn, "x", boundary="interrupt", fallback_to_new_run=False, kind="k")
+    assert drained(conn) == [["r"]]

@@ -297,3 +297,13 @@ def test_steer_reaches_a_waiting_run_that_is_just_being_resumed(conn: Connection
     answer = submit(conn, "b", when_busy="steer")
     assert (answer["outcome"], answer["run_id"]) == ("steered", run_id)
     assert names(start(conn, held)) == ["b"]
+
+
+def test_replace_retracts_nothing_that_no_new_run_could_read(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    delivered(conn, "n", boundary="next_step", target_run_id=run_id, fallback_to_new_run=False)
+    call_one(conn, "interrupt", thread_id="t")
+    enqueued(conn, thread_id="t")
+    assert submit(conn, "m", when_busy="replace")["outcome"] == "replaced"
+    assert pending(conn) == ["n", "m"]

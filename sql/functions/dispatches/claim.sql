@@ -146,14 +146,17 @@ begin
         exit when not seen.owing;
         seen.owing := pay_lane_wakes(open_queues);
     end loop;
-    if seen.due then
-        perform promote_due(open_queues);
-        -- more than it makes ready in one go, or what another is just making ready
+    -- the most urgent may be the last to have come due; what is left after these rounds
+    -- (or is just being made ready by another) find_heads knows of
+    for n in 1 .. 10 loop
+        exit when not seen.due;
+        taken := promote_due(open_queues);
         overdue := exists (
             select
               from dispatch d
              where d.phase = 'scheduled' and d.available_at <= clock());
-    end if;
+        exit when taken = 0 or not overdue;
+    end loop;
 
     if claim.thread_id is not null then
         -- find_heads passes over what is stale; a lane that begins with it is cleared

@@ -172,7 +172,9 @@ begin
     )
     select array_agg(e.id order by e.ord) as wanted,
            min(e.ord) filter (where not e.is_good) as bad,
-           array_agg(e.dispatch_id) filter (where e.dispatch_id is not null) as brought,
+           array_agg(e.id)
+               filter (where e.dispatch_id is not null or e.run_id is not null)
+               as brought,
            bool_or(e.run_id is not null and e.dispatch_id is not null) as adopts,
            case when max(e.due) > now then array_agg(e.due order by e.ord) end as dues,
            case when max(e.epoch) > 0 then array_agg(e.epoch order by e.ord) end

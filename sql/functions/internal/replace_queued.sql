@@ -1,10 +1,10 @@
 -- replace_queued: what is queued in a thread and has not started makes way.
 --
 -- The dispatches become superseded and what came with them is retracted, and so is what
--- they would have read, that is, what came with a dispatch that is no more, unless one
--- is claimed that is about to read it. One that is locked (being claimed or cancelled)
--- has started or ended, and stays out of it, and so does one whose run has started: it
--- waits for its retry, or is to go on.
+-- they would have read, that is, what came with a dispatch that is no more and may be
+-- read by a new run, unless one is claimed that is about to read it. One that is locked
+-- (being claimed or cancelled) has started or ended, and stays out of it, and so does
+-- one whose run has started: it waits for its retry, or is to go on.
 --
 -- Locks: queued rows (skip locked), the thread.
 -- Time: the database clock.
@@ -44,7 +44,7 @@ begin
      where p.thread_id = replace_queued.thread_id
        and p.dispatch_id is not null
        and (p.dispatch_id = any (queued)
-            or p.boundary <> 'resume_input'
+            or freeze_verdict(row(p.*)::pending_message, 'new_run', null) = 'take'
                and (select true
                       from dispatch d
                      where d.dispatch_id = p.dispatch_id

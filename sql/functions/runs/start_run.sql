@@ -81,6 +81,8 @@ begin
         end if;
         if ids || resume_ids = '{}' then
             perform ack_claimed(held);
+            -- it may have come, as the last, in the place of one for a run that waits
+            perform ensure_reader(held.thread_id, for_sure => true);
             return;
         elsif going.run_id is null and submitted is null then
             going := create_run(
@@ -113,6 +115,17 @@ begin
        set run_id = going.run_id, run_status = 'running', termination = null,
            run_response = null, run_error = null, updated_at = now
      where d.dispatch_id = held.dispatch_id;
+    if going.dispatch_id <> held.dispatch_id then
+        -- what was to carry it until now is there for messages alone: should the run
+        -- wait again by then, it is no reason to go on
+        update dispatch d
+           set run_id = null
+         where d.dispatch_id = (
+                   select o.dispatch_id
+                     from dispatch o
+                    where o.dispatch_id = going.dispatch_id and o.phase is not null
+                      for update skip locked);
+    end if;
     if going.status in ('created', 'running') then
         return query
         select m.*
