@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from pgmailbox.backoff import heed_cancellation, persistently
+from pgmailbox.backoff import persistently
 from pgmailbox.config import as_timedelta
 from pgmailbox.errors import LifecycleBusy
 from pgmailbox.telemetry import get_logger
@@ -181,7 +181,8 @@ class Lifecycle:
             if must_recover:
                 return  # whoever started it waits in `ready`, and is told there
             raise
-        heed_cancellation()
+        if self._aborted:  # and a call in recovery has swallowed that
+            raise asyncio.CancelledError
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listener.run(), name="pgmailbox-listener")
             tasks.create_task(self._maintenance.run(), name="pgmailbox-maintenance")

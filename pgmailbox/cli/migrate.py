@@ -75,7 +75,8 @@ def _document(done: Plan, *, is_dry: bool) -> dict[str, Any]:
 
 def _told(done: Plan, *, is_dry: bool) -> str:
     if done.is_current:
-        told = f"schema {done.schema} is up to date at version {done.target_version}"
+        newest = max(done.current_version, done.target_version)
+        told = f"schema {done.schema} is up to date at version {newest}"
         if done.newer_code is not None:
             told += f"; its functions are those of pgmailbox {done.newer_code}, which is newer"
         return told

@@ -77,8 +77,13 @@ def cell(value: object, *, widest: int | None = _WIDEST) -> str:
             text = json.dumps(value, default=_jsonable, ensure_ascii=False)
         case _:
             text = str(value)
-    text = " ".join(text.split())
+    text = "".join(c if c.isprintable() else _escaped(c) for c in " ".join(text.split()))
     return text if widest is None or len(text) <= widest else text[: widest - 1] + "…"
+
+
+def _escaped(character: str) -> str:
+    """Return what stands for a character that a terminal would obey."""
+    return character.encode("unicode_escape").decode()
 
 
 def duration(value: timedelta) -> str:

@@ -18,6 +18,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+import psycopg
+
 from pgmailbox.backoff import is_away, is_from_database
 from pgmailbox.errors import InvalidArgument
 from pgmailbox.store.batches import prepared
@@ -133,7 +135,7 @@ class Combiner:
         try:
             made = await self._run(call)
         except Exception as error:  # noqa: BLE001 - it belongs to the callers
-            if is_from_database(error) and not is_away(error):
+            if _is_refusal(error):
                 return False
             for asked in batch:
                 _refuse(asked.answer, error)
@@ -157,6 +159,16 @@ def _is_plain(request: EnqueueRequest) -> bool:
     """
     given = (request.payload, request.kind, request.queue, request.priority, request.on_duplicate)
     return names_nothing(request) and all(each is not None for each in given)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the database said no, and so has enqueued nothing.
+
+    An answer that cannot be read comes without an SQLSTATE: it was enqueued all the same.
+    """
+    if isinstance(error, psycopg.Error) and error.sqlstate is None:
+        return False
+    return is_from_database(error) and not is_away(error)
 
 
 def _grant(answer: asyncio.Future[Any], dispatch: Dispatch) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
 from psycopg.pq import Format, TransactionStatus
@@ -45,6 +46,9 @@ _LATE: Final = 1.0
 
 _ENOUGH: Final = 4
 """Connections of a pool from which one is kept: others settle, renew, and look after things."""
+
+_KEPT: Final[WeakKeyDictionary[AsyncConnectionPool[Any], int]] = WeakKeyDictionary()
+"""How many connections are kept from a pool, by all who share it."""
 
 _WAIT_FOR_CONNECTION: Final = 4.0
 """Seconds that an impatient call waits for the pool. The pool's own attempts to reconnect grow ever
@@ -91,8 +95,12 @@ class Store:
 
     @property
     def can_spare(self) -> bool:
-        """Whether the pool is large enough for one to be kept from it."""
-        return self._pool.max_size >= _ENOUGH
+        """Whether the pool is large enough for one to be kept from it, or one more."""
+        return self._pool.max_size - _KEPT.get(self._pool, 0) >= _ENOUGH
+
+    def keep(self, many: int) -> None:
+        """Note that so many more (or fewer) are kept from the pool, by whoever shares it."""
+        _KEPT[self._pool] = _KEPT.get(self._pool, 0) + many
 
     @staticmethod
     async def within(connection: AsyncConnection[Any], call: Call[T]) -> T:
@@ -188,23 +196,29 @@ class Session:
         self._kept: AsyncConnection[Any] | None = None
         self._lent = AsyncExitStack()
 
-    async def run(self, call: Call[T]) -> T:
+    async def run(self, call: Call[T], *, patience: float | None = None) -> T:
         """Run one call. Raises as `Store.run`, and lets the connection go then."""
-        if not self._store.can_spare:
-            return await self._store.run(call)
         if self._kept is None:
-            self._kept = await self._lent.enter_async_context(self._store.connection())
+            if not self._store.can_spare:
+                return await self._store.run(call, patience=patience)
+            self._kept = await self._lent.enter_async_context(self._store.connection(patience))
+            self._store.keep(1)
         try:
-            return await self._store.run_over(self._kept, call)
+            return await self._store.run_over(self._kept, call, patience=patience)
         except BaseException:
-            self._kept = None
+            self._forget()
             await self._lent.__aexit__(*sys.exc_info())
             raise
 
     async def let_go(self) -> None:
         """Give the connection back to the pool, if there is one."""
-        self._kept = None
+        self._forget()
         await self._lent.aclose()
+
+    def _forget(self) -> None:
+        if self._kept is not None:
+            self._kept = None
+            self._store.keep(-1)
 
 
 class SyncStore:

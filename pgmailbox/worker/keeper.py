@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgmailbox.backoff import first_line, heed_cancellation, is_from_database
 from pgmailbox.config import as_timedelta
+from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.hold import LetGo, Renews
@@ -51,7 +52,9 @@ class Keeper(Renews):
         config: MailboxConfig,
         let_go: Callable[[Hold, LetGo], None],
     ) -> None:
-        self._store = store
+        self._session = Session(store)
+        """A connection of its own, where there can be one: what else the process has to ask the
+        database must not cost it its leases."""
         self._functions = functions
         self._holds = holds
         self._say_let_go = let_go
@@ -74,9 +77,12 @@ class Keeper(Renews):
 
     async def run(self) -> None:
         """Renew at every interval, sooner after a failure, and watch the deadlines."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._renew_forever())
-            tasks.create_task(self._watch_forever())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._renew_forever())
+                tasks.create_task(self._watch_forever())
+        finally:
+            await self._session.let_go()
 
     def note_deadline(self, deadline: float) -> None:
         """Look at deadlines by then: something is held whose lease has to be given up then."""
@@ -117,7 +123,7 @@ class Keeper(Renews):
             exactly=exactly,
         )
         # one connection gone silent must not cost the leases: there is time for a second try
-        held = await self._store.run(call, patience=self._patience)
+        held = await self._session.run(call, patience=self._patience)
         newest = {hold.dispatch_id: hold for hold in self._holds}  # whose claim is the current one
         for hold in filter(_is_not_lost, holds):
             is_newest = newest.get(hold.dispatch_id) is hold

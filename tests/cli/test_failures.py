@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from pgmailbox.cli import root
+from pgmailbox.cli.output import cell
 from pgmailbox.dsn import parsed
 
 if TYPE_CHECKING:
@@ -233,3 +234,8 @@ def test_a_full_disk_is_a_no(cli: Cli) -> None:
         )
     assert (done.returncode, "No space left" in done.stderr) == (1, True)
     assert "Exception" not in done.stderr
+
+
+def test_what_a_terminal_would_obey_is_shown_and_not_sent() -> None:
+    assert cell("\x1b[2J\u202etxt \x07") == "\\x1b[2J\\u202etxt \\x07"
+    assert cell("é 🦆") == "é 🦆"

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgmailbox import InvalidArgument, Mailbox
+from pgmailbox import EnqueueRequest, InvalidArgument, Mailbox
+from pgmailbox.store import Combiner, Functions
 from tests.sessions import rows, wait_until_async
 
 if TYPE_CHECKING:
     from pgmailbox import Dispatch
+    from pgmailbox.store import Call
     from tests.runtime.calls_made import Calls
     from tests.runtime.houses import NewMailbox
     from tests.sessions import Connect
@@ -250,3 +252,19 @@ async def test_what_must_not_be_none_is_refused_in_company_too(
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(found[2], InvalidArgument)
     assert numbers(conn) == [0, 1]
+
+
+async def test_an_answer_that_cannot_be_read_is_no_refusal() -> None:
+    sent: list[str] = []
+
+    async def run(call: Call[Any]) -> Any:  # noqa: ANN401
+        sent.append(call.function)
+        await asyncio.sleep(0)
+        if call.function == "enqueue_batch":
+            raise psycopg.DataError("timestamp too large (after year 10K)")
+
+    combiner = Combiner(Functions("pgmailbox"), run)
+    tasks = [combiner.enqueue(EnqueueRequest(max_attempts=1)) for _ in range(4)]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found[1:]] == [psycopg.DataError] * 3
+    assert sent == ["enqueue", "enqueue_batch"], "it was enqueued all the same"

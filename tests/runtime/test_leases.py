@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
+from pgmailbox.store import Functions, Session, Store
+from tests.calls import enqueued
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import one, rows, wait_until, wait_until_async
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pgmailbox import HeldDispatch, Mailbox
     from tests.runtime.crew import StartWorker
     from tests.runtime.houses import NewMailbox
+    from tests.sessions import Connect
 
     Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -423,3 +427,42 @@ async def test_a_handler_that_has_acked_and_works_on_is_left_in_peace(
     assert (await load(mailbox, sent.dispatch_id)).run_response == "done"
     told = rows(conn, "select event from pgmailbox.timeline('t')")
     assert [event["event"] for event in told] == ["queued", "claimed", "acked"]
+
+
+async def test_calls_that_wait_for_others_cost_no_lease(
+    new_mailbox: NewMailbox, connect: Connect
+) -> None:
+    mailbox = new_mailbox(lease=1.5, pool_size=5)
+    blocking, go_on = connect(autocommit=False), asyncio.Event()
+
+    @mailbox.handler("default")
+    async def patient(_dispatch: HeldDispatch) -> None:
+        await go_on.wait()
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({})
+        await until_status(mailbox, sent, "claimed")
+        await asyncio.sleep(1)  # it has renewed by then
+        enqueued(blocking, dedupe_key="k")
+        waiting = [
+            asyncio.create_task(mailbox.enqueue({}, dedupe_key="k", on_duplicate="return"))
+            for _ in range(6)
+        ]
+        await asyncio.sleep(3)  # twice the lease
+        blocking.rollback()
+        await asyncio.gather(*waiting)
+        go_on.set()
+        done = await until_status(mailbox, sent, "acked")
+    assert done.attempt_count == 0
+
+
+async def test_of_a_pool_that_mailboxes_share_no_more_is_kept_than_it_can_spare(dsn: str) -> None:
+    clock = Functions("pgmailbox").clock()
+    async with AsyncConnectionPool(dsn, min_size=1, max_size=5, open=False) as pool:
+        sessions = [Session(Store(pool)) for _ in range(5)]
+        for session in sessions:
+            await session.run(clock)
+        assert pool.get_stats()["pool_size"] - pool.get_stats()["pool_available"] == 2
+        for session in sessions:
+            await session.let_go()
+        assert Store(pool).can_spare

@@ -519,7 +519,7 @@ async def test_a_part_that_fails_ends_the_lifecycle_loudly(mailbox: Mailbox, par
                 raise ZeroDivisionError("a bug of ours")
 
         broken = getattr(handle._worker, part)
-        if part == "_fetcher":
+        if part in {"_fetcher", "_keeper"}:
             broken._session.run = BrokenStore().run
         else:
             broken._store = BrokenStore()

@@ -108,7 +108,7 @@ def test_an_empty_array_is_no_work(conn: Connection) -> None:
         ([{"delay": "-1 s"}], "element 1.*delay"),
         ([{}, {"delay": "-10000 years"}], "element 2.*delay"),
         ([{"delay": "1000000 years"}], "element 1.*delay"),
-        ([{"available_at": "20000-01-01T00:00:00Z"}], "element 1.*10000"),
+        ([{"available_at": "20000-01-01T00:00:00Z"}], "element 1.*9999"),
         ([{"delay": "soon"}], "soon"),
         ([{"delay": "1 s", "available_at": "2030-01-01T00:00:00Z"}], "not both"),
         ([{"available_at": "infinity"}], "finite"),

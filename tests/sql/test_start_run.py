@@ -434,3 +434,23 @@ def test_input_whose_reader_an_interrupt_has_replaced_in_vain_is_read(conn: Conn
     delivered(conn, "r", boundary="resume_input", target_run_id=run_id)
     delivered(conn, "x", boundary="interrupt", fallback_to_new_run=False, kind="k")
     assert drained(conn) == [["r"]]
+
+
+def test_an_alarm_that_has_failed_and_was_overtaken_by_a_message_resumes_its_run_all_the_same(
+    conn: Connection,
+) -> None:
+    held, run_id = started(conn, "a")
+    alarm = enqueued(conn, thread_id="t", run_id=run_id, delay="1 min")
+    wait(conn, held, run_id, "rate_limit")
+    set_clock(conn, "2 min")
+    rung = claimed(conn)
+    assert rung["dispatch_id"] == alarm["dispatch_id"]
+    start(conn, rung)
+    call(conn, "nack", delay="10 min", error="later", **fence(rung))
+    delivered(conn, "b")
+    wait(conn, started_again(conn, "a", "b"), run_id, "rate_limit")
+    set_clock(conn, "15 min")
+    again = claimed(conn)
+    assert again["dispatch_id"] == alarm["dispatch_id"]
+    start(conn, again)
+    assert run(conn, run_id)["status"] == "running"

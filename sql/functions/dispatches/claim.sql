@@ -155,7 +155,8 @@ begin
             select
               from dispatch d
              where d.phase = 'scheduled' and d.available_at <= clock());
-        exit when taken = 0 or not overdue;
+        exit when taken = 0 or not overdue or claim.thread_id is not null
+            or clock_timestamp() - statement_timestamp() > interval '500 ms';
     end loop;
 
     if claim.thread_id is not null then

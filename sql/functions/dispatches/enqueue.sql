@@ -67,7 +67,7 @@ begin
                 and octet_length(enqueue.dedupe_key)
                     + octet_length(coalesce(enqueue.thread_id, enqueue.queue)) <= 2600)
         and (enqueue.available_at is null
-             or enqueue.available_at < '10000-01-01 00:00+00')
+             or enqueue.available_at < '9999-12-31 00:00+00')
         and (enqueue.delay is null
              or enqueue.available_at is null
                 and enqueue.delay between interval '0' and interval '1000 years')

@@ -92,7 +92,7 @@ begin
                            and octet_length(e.dedupe_key) + octet_length(
                                    coalesce(e.thread_id, e.queue, 'default')) <= 2600)
                    and (e.available_at is null
-                        or e.available_at < '10000-01-01 00:00+00')
+                        or e.available_at < '9999-12-31 00:00+00')
                    and (e.delay is null
                         or e.available_at is null
                            and e.delay between interval '0' and interval '1000 years'),

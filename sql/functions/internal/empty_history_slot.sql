@@ -28,6 +28,7 @@ declare
     lock constant text := format('lock table %I in access exclusive mode', leaf);
     patience constant text := current_setting('lock_timeout');
     is_past boolean;
+    has_any boolean;
     rows bigint;
 begin
     if not exists (
@@ -39,7 +40,8 @@ begin
         return 0;
     end if;
     execute glance into is_past using cutoff;
-    if not is_past then
+    execute format('select exists (select from %I)', leaf) into has_any;
+    if not (is_past and has_any) then
         return 0;
     end if;
     begin  -- not to count for nothing, and not under the lock: is it to be had?
@@ -51,9 +53,6 @@ begin
         when raise_exception then null;
     end;
     execute format('select count(*) from %I', leaf) into rows;
-    if rows = 0 then
-        return 0;
-    end if;
     begin
         perform set_config('lock_timeout', '50ms', true);
         execute lock;

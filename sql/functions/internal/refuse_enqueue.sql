@@ -45,9 +45,9 @@ begin
         when delay is not null and available_at is not null
             then 'give available_at or delay, not both'
         when available_at = 'infinity' then 'available_at must be finite'
-        -- which clients could not read
-        when available_at >= '10000-01-01 00:00+00'
-            then 'available_at must be before the year 10000'
+        -- which clients could not read, wherever their session is
+        when available_at >= '9999-12-31 00:00+00'
+            then 'available_at must be before the last day of the year 9999'
         else format('unknown on_duplicate %s: raise or return',
                     coalesce(quote_literal(on_duplicate), 'null'))
     end;

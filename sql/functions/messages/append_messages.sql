@@ -3,8 +3,8 @@
 -- Only while that claim holds the lane: a run that was interrupted, or whose lease is
 -- lost, can append nothing.
 --
--- Locks: the claimed dispatch for key share, the thread; waits five seconds at most for
--- each (start_run).   Time: the database clock.
+-- Locks: the claimed dispatch for key share, the thread; waits eight seconds at most
+-- for each (start_run).   Time: the database clock.
 create or replace function append_messages(
     thread_id text,
     run_id uuid,
@@ -18,7 +18,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
-set lock_timeout = '5s'
+set lock_timeout = '8s'
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off

@@ -8,7 +8,7 @@
 -- thread, or of a run that is done and will not act on what it reads, is an error.
 --
 -- Locks: the claimed dispatch for key share, the thread, the pending messages; waits
--- five seconds at most for each (start_run).   Time: the database clock.
+-- eight seconds at most for each (start_run).   Time: the database clock.
 create or replace function freeze(
     thread_id text,
     boundary text,
@@ -22,7 +22,7 @@ language plpgsql
 volatile
 security definer
 set search_path from current
-set lock_timeout = '5s'
+set lock_timeout = '8s'
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off

@@ -117,13 +117,16 @@ begin
      where d.dispatch_id = held.dispatch_id;
     if going.dispatch_id <> held.dispatch_id then
         -- what was to carry it until now is there for messages alone: should the run
-        -- wait again by then, it is no reason to go on
+        -- wait again by then, it is no reason to go on; but an alarm that has failed is
         update dispatch d
            set run_id = null
          where d.dispatch_id = (
                    select o.dispatch_id
                      from dispatch o
-                    where o.dispatch_id = going.dispatch_id and o.phase is not null
+                    where o.dispatch_id = going.dispatch_id
+                      and o.phase is not null
+                      and (o.created_at <= going.started_at
+                           or o.last_claimed_at is null)
                       for update skip locked);
     end if;
     if going.status in ('created', 'running') then
