@@ -35,6 +35,7 @@ from pgmailbox.config import as_timedelta
 from pgmailbox.errors import PgMailboxError
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
+from pgmailbox.worker.verdicts import one_load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -232,7 +233,8 @@ class Fetcher:
 
     async def _exchange(self, room: int) -> None:
         """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
-        acks, self._acks = self._acks, []
+        load = one_load(self._acks)
+        acks, self._acks = self._acks[:load], self._acks[load:]
         call = self._functions.ack_and_claim(
             [hold.key for hold, _ in acks],
             [hold.claimed.claim_token for hold, _ in acks],

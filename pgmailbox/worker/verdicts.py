@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
     from uuid import UUID
 
     from psycopg.types.json import Jsonb
+
+    from pgmailbox.worker.hold import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,22 @@ class Ack:
     """Consumed; ``response`` is what the handler returned, as JSON text, None for nothing."""
 
     response: str | None = None
+
+
+_HEAVY: Final = 32 << 20
+
+
+def one_load(acks: Sequence[tuple[Hold, Ack]]) -> int:
+    """Return how many of these, from the first on, go into one call: all, unless they are heavy.
+
+    What takes too long to be sent is taken for a connection that has died.
+    """
+    weight = 0
+    for number, (_, ack) in enumerate(acks):
+        weight += len(ack.response or "")
+        if weight > _HEAVY and number:
+            return number
+    return len(acks)
 
 
 @dataclass(frozen=True, slots=True)

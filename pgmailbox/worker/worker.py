@@ -79,7 +79,7 @@ class Worker:
         self._news: set[bytes | str] = set()
         """Which dispatches and threads interrupts were about that a claim under way may take:
         should it bring them, they are stale, and a renewal is due at once to learn so."""
-        self._lanes: set[str | bytes] = set()
+        self._lanes: dict[str | bytes, Hold] = {}
         """Lanes in which a handler runs here, also one that was told to end."""
         self._limits: dict[str, Limit] = {}
         self._warned: set[str] = set()
@@ -254,7 +254,7 @@ class Worker:
             if handler is None:
                 self._settle(hold, Release(_UNHANDLED_DELAY))
                 continue
-            if hold.lane in self._lanes:  # lost here once, and its handler is still ending
+            if self._is_taken(hold.lane):
                 waiting.append(hold)
                 continue
             limit = self._limit(handler)
@@ -268,6 +268,14 @@ class Worker:
         )
         self._buffer.extendleft(reversed(waiting))
 
+    def _is_taken(self, lane: str | bytes) -> bool:
+        """Tell whether a handler is still ending here whose claim was lost.
+
+        One that has acked by itself, and works on, has let its lane go.
+        """
+        hold = self._lanes.get(lane)
+        return hold is not None and not (hold.may_be_acked and hold.let_go is None)
+
     def _limit(self, handler: Handler) -> Limit | None:
         if handler.concurrency is not None and handler.kind not in self._limits:
             self._limits[handler.kind] = Limit(handler.concurrency)
@@ -276,7 +284,7 @@ class Worker:
     def _start(self, hold: Hold, handler: Handler, limit: Limit | None) -> None:
         if limit is not None:
             limit.begin(hold)
-        self._lanes.add(hold.lane)
+        self._lanes[hold.lane] = hold
         execution = Execution(hold, handler, config=self._config, threads=self._threads)
         hold.task = asyncio.create_task(execution.run())
         self._running.add(hold.task)
@@ -289,7 +297,8 @@ class Worker:
         limit = self._limits.get(hold.kind)
         if limit is not None:
             limit.end(hold)
-        self._lanes.discard(hold.lane)
+        if self._lanes.get(hold.lane) is hold:
+            del self._lanes[hold.lane]
         self._settle(hold, _verdict_of_task(hold, task))
         if not self._draining:
             self._start_waiting()

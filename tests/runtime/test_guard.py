@@ -274,3 +274,26 @@ def test_the_guard_names_what_is_wrong(conn: Connection) -> None:
     with pytest.raises(psycopg.Error, match="stale") as refusal:
         conn.execute(guard, [held["dispatch_id"], held["claim_token"]])
     assert refusal.value.sqlstate == "PM003"
+
+
+async def test_the_next_of_its_thread_runs_while_a_handler_that_has_acked_works_on(
+    mailbox: Mailbox, dsn: str, conn: Connection
+) -> None:
+    next_has_run = asyncio.Event()
+
+    @mailbox.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        if dispatch.payload == 2:
+            next_has_run.set()
+            return
+        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+            await dispatch.ack(connection)
+        await next_has_run.wait()
+
+    async with running(mailbox):
+        for n in (1, 2):
+            await mailbox.enqueue(n, thread_id="t")
+        await asyncio.wait_for(next_has_run.wait(), 20)
+        await until_drained(mailbox)
+    events = [row["event"] for row in rows(conn, "select event from pgmailbox.timeline('t')")]
+    assert "released" not in events

@@ -13,7 +13,7 @@ from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.fetcher import Pace, urgent_first
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.limits import Limit
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, plainer
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, one_load, plainer
 
 if TYPE_CHECKING:
     import pytest
@@ -196,3 +196,18 @@ def test_what_cannot_be_stored_is_settled_otherwise() -> None:
     assert plainer(Dead("\u2713", timed_out=True), error) == Dead("\\u2713", timed_out=True)
     for verdict in (Ack(), Nack("plain"), Release(), Drop()):
         assert plainer(verdict, error) is None
+
+
+# --- loads ----------------------------------------------------------------------------------
+
+
+def test_what_goes_into_one_call_is_bounded_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgmailbox.worker.verdicts._HEAVY", 10)
+    sizes = [3, None, 7, 1, 40, 2]
+    acks = [(hold(), Ack(None if size is None else "x" * size)) for size in sizes]
+    loads = []
+    while acks:
+        load = one_load(acks)
+        loads.append([len(ack.response or "") for _, ack in acks[:load]])
+        acks = acks[load:]
+    assert loads == [[3, 0, 7], [1], [40], [2]]

@@ -148,6 +148,7 @@ begin
     end loop;
     -- the most urgent may be the last to have come due; what is left after these rounds
     -- (or is just being made ready by another) find_heads knows of
+    begun := clock();
     for n in 1 .. 10 loop
         exit when not seen.due;
         taken := promote_due(open_queues);
@@ -156,7 +157,7 @@ begin
               from dispatch d
              where d.phase = 'scheduled' and d.available_at <= clock());
         exit when taken = 0 or not overdue or claim.thread_id is not null
-            or clock_timestamp() - statement_timestamp() > interval '500 ms';
+            or clock() - begun > interval '500 ms';
     end loop;
 
     if claim.thread_id is not null then
