@@ -9,10 +9,11 @@ from uuid import UUID
 
 import psycopg
 
+from pgmailbox.chunks import chunked
 from pgmailbox.config import MailboxConfig
 from pgmailbox.errors import InvalidArgument, Refused
 from pgmailbox.jsonlines import refuse
-from pgmailbox.requests import chunked, with_attempts
+from pgmailbox.requests import CHUNK, with_attempts
 from pgmailbox.store import EnqueueRequest
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def enqueue_lines(
         with session.connection.transaction():
             return sum(
                 _enqueue(session, chunk)
-                for chunk in chunked(_items(lines, defaults, thread_field), weight=_size)
+                for chunk in chunked(_items(lines, defaults, thread_field), CHUNK, weight=_size)
             )
     except Refused as refusal:
         details = filter(None, (refusal.detail, "Nothing was enqueued."))

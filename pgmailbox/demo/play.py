@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pgmailbox.chunks import chunked
 from pgmailbox.config import MailboxConfig
 from pgmailbox.demo.crew import hired
 from pgmailbox.demo.events import KIND
 from pgmailbox.demo.report import DemoReport, Kill
 from pgmailbox.errors import PgMailboxError
-from pgmailbox.requests import chunked
 from pgmailbox.sync_mailbox import SyncMailbox
 from pgmailbox.views import Views
 

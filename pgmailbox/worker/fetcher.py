@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
@@ -35,7 +36,7 @@ from pgmailbox.config import as_timedelta
 from pgmailbox.errors import PgMailboxError
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.verdicts import one_load
+from pgmailbox.worker.verdicts import loads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -233,8 +234,8 @@ class Fetcher:
 
     async def _exchange(self, room: int) -> None:
         """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
-        load = one_load(self._acks)
-        acks, self._acks = self._acks[:load], self._acks[load:]
+        acks, *rest = loads(self._acks)
+        self._acks = list(chain.from_iterable(rest))
         call = self._functions.ack_and_claim(
             [hold.key for hold, _ in acks],
             [hold.claimed.claim_token for hold, _ in acks],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from pgmailbox.store import Call, Functions
+    from pgmailbox.store import Call, Functions, Runs
     from pgmailbox.worker.verdicts import Verdict
 
 
@@ -224,10 +224,13 @@ class Hold:
             case _:
                 return None  # of a run or an end: nothing is left of an earlier attempt
 
-    async def is_acked(self, *, patience: float | None = None) -> bool:
-        """Look whether its handler has acked it; one that is gone by now was acked, too."""
+    async def is_acked(self, over: Runs | None = None, *, patience: float | None = None) -> bool:
+        """Look whether its handler has acked it. One that is nowhere any more was acked and purged.
+
+        ``over``: what runs the call, where it is not to wait for a connection of the pool.
+        """
         call = self.desk.functions.load_dispatch(self.dispatch_id)
-        found = await self.desk.store.run(call, patience=patience)
+        found = await (over or self.desk.store).run(call, patience=patience)
         return found is None or found.status == DispatchStatus.ACKED
 
     def tell(self) -> None:

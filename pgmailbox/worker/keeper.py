@@ -139,7 +139,7 @@ class Keeper(Renews):
                 self._let_go(hold, LetGo.INTERRUPTED, "thread interrupted")
 
     async def _is_acked(self, hold: Hold) -> bool:
-        return hold.may_be_acked and await hold.is_acked(patience=self._patience)
+        return hold.may_be_acked and await hold.is_acked(self._session, patience=self._patience)
 
     async def _renew_forever(self) -> None:
         pause = self._interval

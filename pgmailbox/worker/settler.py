@@ -32,7 +32,7 @@ from pgmailbox.worker.verdicts import (
     Settled,
     Supersede,
     Wait,
-    one_load,
+    loads,
     plainer,
 )
 
@@ -217,7 +217,8 @@ class Settler:
             likeness = hold.key if hold in self._tries else _likeness(hold, verdict)
             groups[likeness].append((hold, verdict))
         for group in groups.values():
-            yield from _loads(group)
+            acks = [(hold, verdict) for hold, verdict in group if isinstance(verdict, Ack)]
+            yield from loads(acks) if acks else (group,)
 
     def _call_for(self, group: Batch) -> Call[list[Any]]:
         ids = [hold.key for hold, _ in group]
@@ -259,17 +260,6 @@ def _is_for_good(error: Exception) -> bool:
         return True
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     return state is not None and state.startswith(_AT_FAULT)
-
-
-def _loads(group: Batch) -> Iterable[Batch]:
-    """Split verdicts that are alike by what is sent in one go: results may be large."""
-    acks = [(hold, verdict) for hold, verdict in group if isinstance(verdict, Ack)]
-    if not acks:
-        yield group
-    while acks:
-        load = one_load(acks)
-        yield acks[:load]
-        del acks[:load]
 
 
 def _outcome(verdict: Verdict) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from pgmailbox.chunks import chunked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -22,20 +24,9 @@ class Ack:
     response: str | None = None
 
 
-_HEAVY: Final = 32 << 20
-
-
-def one_load(acks: Sequence[tuple[Hold, Ack]]) -> int:
-    """Return how many of these, from the first on, go into one call: all, unless they are heavy.
-
-    What takes too long to be sent is taken for a connection that has died.
-    """
-    weight = 0
-    for number, (_, ack) in enumerate(acks):
-        weight += len(ack.response or "")
-        if weight > _HEAVY and number:
-            return number
-    return len(acks)
+def loads(acks: Sequence[tuple[Hold, Ack]]) -> Iterator[Sequence[tuple[Hold, Ack]]]:
+    """Cut acks into what goes into one call: all of them, unless their responses are heavy."""
+    return chunked(acks, len(acks), weight=lambda pair: len(pair[1].response or ""))
 
 
 @dataclass(frozen=True, slots=True)

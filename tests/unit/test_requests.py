@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pgmailbox import EnqueueRequest, InvalidArgument
-from pgmailbox.requests import CHUNK, HEAVY, bulk_calls, chunked
+from pgmailbox.chunks import HEAVY, chunked
+from pgmailbox.requests import CHUNK, bulk_calls
 from pgmailbox.store import Functions
 from pgmailbox.store.batches import Batch
 
@@ -81,10 +82,10 @@ def test_a_call_is_made_when_it_is_asked_for_and_counts_on_from_the_one_before()
 
 def test_a_chunk_is_closed_when_it_is_heavy() -> None:
     weights = [1, HEAVY, 1, 1, HEAVY - 1, 1]
-    chunks = list(chunked(weights, weight=lambda weight: weight))
+    chunks = list(chunked(weights, CHUNK, weight=lambda weight: weight))
     assert chunks == [[1, HEAVY], [1, 1, HEAVY - 1], [1]]
 
 
 def test_what_cannot_be_gone_through_is_an_invalid_argument() -> None:
     with pytest.raises(InvalidArgument, match="several, not None"):
-        list(chunked(None))  # type: ignore[arg-type]
+        list(chunked(None, CHUNK))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.fetcher import Pace, urgent_first
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.limits import Limit
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, one_load, plainer
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, loads, plainer
 
 if TYPE_CHECKING:
     import pytest
@@ -202,12 +202,8 @@ def test_what_cannot_be_stored_is_settled_otherwise() -> None:
 
 
 def test_what_goes_into_one_call_is_bounded_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgmailbox.worker.verdicts._HEAVY", 10)
+    monkeypatch.setattr("pgmailbox.chunks.HEAVY", 10)
     sizes = [3, None, 7, 1, 40, 2]
     acks = [(hold(), Ack(None if size is None else "x" * size)) for size in sizes]
-    loads = []
-    while acks:
-        load = one_load(acks)
-        loads.append([len(ack.response or "") for _, ack in acks[:load]])
-        acks = acks[load:]
-    assert loads == [[3, 0, 7], [1], [40], [2]]
+    found = [[len(ack.response or "") for _, ack in load] for load in loads(acks)]
+    assert found == [[3, 0, 7], [1, 40], [2]]

@@ -146,19 +146,20 @@ begin
         exit when not seen.owing;
         seen.owing := pay_lane_wakes(open_queues);
     end loop;
-    -- the most urgent may be the last to have come due; what is left after these rounds
-    -- (or is just being made ready by another) find_heads knows of
-    begun := clock();
-    for n in 1 .. 10 loop
-        exit when not seen.due;
-        taken := promote_due(open_queues);
-        overdue := exists (
-            select
-              from dispatch d
-             where d.phase = 'scheduled' and d.available_at <= clock());
-        exit when taken = 0 or not overdue or claim.thread_id is not null
-            or clock() - begun > interval '500 ms';
-    end loop;
+    if seen.due then
+        -- the most urgent may be the last to have come due; what is left after these
+        -- rounds (or is just being made ready by another) find_heads knows of
+        begun := clock();
+        for n in 1 .. 10 loop
+            taken := promote_due(open_queues);
+            overdue := exists (
+                select
+                  from dispatch d
+                 where d.phase = 'scheduled' and d.available_at <= clock());
+            exit when taken = 0 or not overdue or claim.thread_id is not null
+                or clock() - begun > interval '500 ms';
+        end loop;
+    end if;
 
     if claim.thread_id is not null then
         -- find_heads passes over what is stale; a lane that begins with it is cleared
@@ -365,7 +366,7 @@ begin
         elsif superseded > 0 then
             after_priority := -1;
             after_place := 0;
-        elsif found_any and taken = 0 and walk_size > 500 or tried > 5000 then
+        elsif (found_any and taken = 0 and walk_size > 500) or tried > 5000 then
             exit;
         elsif walked.rows = walk_size or walked.is_cut_short then
             after_priority := walked.last_priority;

@@ -81,7 +81,8 @@ begin
         end if;
         if ids || resume_ids = '{}' then
             perform ack_claimed(held);
-            -- it may have come, as the last, in the place of one for a run that waits
+            -- the interrupt that it came with may have superseded the dispatch that was
+            -- to resume a waiting run of another kind
             perform ensure_reader(held.thread_id, for_sure => true);
             return;
         elsif going.run_id is null and submitted is null then
