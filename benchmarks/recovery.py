@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from benchmarks.place import fresh_place
-from pgmailbox.embedded import EmbeddedPostgres, find_binaries
+from pgmailbox.binaries import find_binaries
+from pgmailbox.embedded import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from benchmarks.place import Place

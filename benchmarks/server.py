@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pgmailbox.embedded import EmbeddedPostgres, available_servers, find_binaries
+from pgmailbox.binaries import available_servers, find_binaries
+from pgmailbox.embedded import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

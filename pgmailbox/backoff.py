@@ -11,11 +11,10 @@ import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import psycopg
 import tenacity
-from psycopg_pool import PoolClosed
 
-from pgmailbox.errors import PgMailboxError, Unavailable
+from pgmailbox.cancellation import heed_cancellation, times_cancelled
+from pgmailbox.errors import first_line, is_away
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -27,9 +26,6 @@ T = TypeVar("T")
 
 _STEPS: Final = 8
 
-# Connection lost, server shutting down or starting, out of connections or memory, still a standby.
-_AWAY: Final = ("08", "57P", "53", "25006")
-
 
 def retry_delay(failures: int, *, first: timedelta, most: timedelta) -> timedelta:
     """Return the delay after so many failures (from 1): between half and all of first * 2^(n-1).
@@ -39,70 +35,6 @@ def retry_delay(failures: int, *, first: timedelta, most: timedelta) -> timedelt
     doubled = first * 2 ** min(max(failures, 1) - 1, 30) if first < most else most
     step = random.randint(_STEPS, 2 * _STEPS)  # noqa: S311 - jitter, not a secret
     return min(doubled, most) * step / (2 * _STEPS)
-
-
-def is_away(error: BaseException) -> bool:
-    """Tell whether an error says only that the database cannot be reached or used just now."""
-    if isinstance(error, PoolClosed):
-        return False
-    if isinstance(error, Unavailable | psycopg.InterfaceError):
-        return True
-    if not isinstance(error, psycopg.DatabaseError):
-        return False
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(_AWAY)
-
-
-def is_passing(error: BaseException) -> bool:
-    """Tell whether the same call may succeed a moment later: away, or a timeout or a conflict."""
-    return is_away(error) or (
-        isinstance(error, psycopg.OperationalError) and not isinstance(error, PoolClosed)
-    )
-
-
-def is_from_database(error: BaseException) -> bool:
-    """Tell whether an error comes from the database or the way to it, and may pass.
-
-    That includes what an operator has to mend (a missing right, a schema that is being replaced),
-    but not a pool that its owner has closed.
-    """
-    return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(error, PoolClosed)
-
-
-async def apart(work: Awaitable[T]) -> T:
-    """Await what an application has given us, in a task of its own.
-
-    What it does about being cancelled (a library of its may leave a timeout's mark) is then no
-    matter of ours.
-    """
-
-    async def awaited() -> T:
-        return await work
-
-    return await asyncio.create_task(awaited())
-
-
-def times_cancelled() -> int:
-    """Return how often the current task was told to end."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
-
-
-def heed_cancellation(*, beyond: int = 0) -> None:
-    """Raise `CancelledError` where the current task is to end and a call has swallowed that.
-
-    `asyncio.wait_for` before Python 3.12 returns what has just arrived instead, and a driver may
-    raise what its connection broke of. Loops ask after each pass, or nothing would ever end them.
-    ``beyond``: how often it had been told so before.
-    """
-    if times_cancelled() > beyond:
-        raise asyncio.CancelledError
-
-
-def first_line(error: object) -> str:
-    """Return what a log line says of an error: its first line, without query and context."""
-    return str(error).partition("\n")[0]
 
 
 async def persistently(

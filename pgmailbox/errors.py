@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import psycopg
+from psycopg_pool import PoolClosed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,3 +229,43 @@ class translated:  # noqa: N801 - read as a phrase: with translated(): ...
             ours = from_psycopg(error)
             if ours is not None:
                 raise ours from error
+
+
+# --- what an error asks of who gets it ---------------------------------------------------------
+
+# Connection lost, server shutting down or starting, out of connections or memory, still a standby.
+_AWAY: Final = ("08", "57P", "53", "25006")
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether an error says only that the database cannot be reached or used just now."""
+    if isinstance(error, PoolClosed):
+        return False
+    if isinstance(error, Unavailable | psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.DatabaseError):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(_AWAY)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether the same call may succeed a moment later: away, or a timeout or a conflict."""
+    return is_away(error) or (
+        isinstance(error, psycopg.OperationalError) and not isinstance(error, PoolClosed)
+    )
+
+
+def is_from_database(error: BaseException) -> bool:
+    """Tell whether an error comes from the database or the way to it, and may pass.
+
+    That includes what an operator has to mend (a missing right, a schema that is being replaced),
+    but not a pool that its owner has closed.
+    """
+    return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(error, PoolClosed)
+
+
+def first_line(error: object) -> str:
+    """Return what a log line says of an error: its first line, without query and context."""
+    return str(error).partition("\n")[0]

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import sql
 
-from pgmailbox.backoff import first_line, heed_cancellation, is_from_database, persistently
+from pgmailbox.backoff import persistently
+from pgmailbox.cancellation import heed_cancellation
+from pgmailbox.errors import first_line, is_from_database
 from pgmailbox.store import Store
 from pgmailbox.telemetry import get_logger
 

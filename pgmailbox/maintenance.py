@@ -16,8 +16,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox import metrics
-from pgmailbox.backoff import apart, first_line, heed_cancellation, pause, times_cancelled
+from pgmailbox.backoff import pause
+from pgmailbox.cancellation import apart, heed_cancellation, times_cancelled
 from pgmailbox.config import as_timedelta
+from pgmailbox.errors import first_line
 from pgmailbox.models import GcReport, SweepReport
 from pgmailbox.telemetry import get_logger
 

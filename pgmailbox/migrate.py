@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -33,8 +32,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
-from pgmailbox.backoff import first_line
-from pgmailbox.errors import MigrationError, SchemaMismatch
+from pgmailbox.bookkeeping import functions_of, is_newer, our_version, read_state
+from pgmailbox.errors import MigrationError, SchemaMismatch, first_line
 from pgmailbox.schema import DEFAULT_SCHEMA, check_schema_name
 from pgmailbox.sql import find_tree
 
@@ -43,13 +42,12 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
+    from pgmailbox.bookkeeping import State
     from pgmailbox.sql import Migration, SqlFile, SqlTree, Statement
 
     Connection = psycopg.Connection[Any]
     Cursor = psycopg.Cursor[tuple[Any, ...]]
 
-RANKS: Final = ("observer", "producer", "consumer", "operator")
-"""What the four roles of a schema are called, behind its name."""
 _LANGUAGE_SQL: Final = re.compile(rb"\blanguage\s+sql\b", re.IGNORECASE)
 _SETTINGS: Final[Mapping[str, str]] = {
     # A database-wide timeout is meant for queries, not for waiting one's turn to migrate.
@@ -101,24 +99,6 @@ class Plan:
     def is_current(self) -> bool:
         """Whether there is nothing to do."""
         return not self.pending and not self.repeatables_changed
-
-
-_Record = tuple["Mapping[int, str]", str | None, str | None]
-"""Checksums by version, digest of the functions, and the version of pgmailbox they are of."""
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What the database says of itself; by default, that there is nothing."""
-
-    checksums: Mapping[int, str] = field(default_factory=dict[int, str])
-    """Those of the applied migrations, by version."""
-    digest: str | None = None
-    code_version: str | None = None
-    """Of the functions: their digest, and which pgmailbox brought them."""
-    functions: frozenset[str] = frozenset()
-    lacks_roles: bool = False
-    """Whether roles of the schema may not even use it, or are missing and could be made."""
 
 
 def plan(connection: Connection, *, schema: str = DEFAULT_SCHEMA, test_clock: bool = False) -> Plan:
@@ -242,10 +222,10 @@ def _cursor(connection: Connection) -> Cursor:
 
 
 def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
-    state = _read_state(cursor, schema, tree)
+    state = read_state(cursor, schema, tree)
     _refuse_foreign_history(state, schema, tree)
     names = {file.name for file in tree.functions}
-    newer_code = state.code_version if _is_newer(state.code_version) else None
+    newer_code = state.code_version if is_newer(state.code_version) else None
     pending = tuple(m for m in tree.migrations if m.version not in state.checksums)
     if newer_code is not None and pending:
         raise SchemaMismatch(
@@ -265,126 +245,11 @@ def _plan(cursor: Cursor, schema: str, tree: SqlTree) -> Plan:
     )
 
 
-def _read_state(cursor: Cursor, schema: str, tree: SqlTree) -> _State:
-    bookkeeping = _bookkeeping(cursor, schema)
-    if bookkeeping is None:
-        return _State()
-    read = _read_tables if bookkeeping else _read_view
-    checksums, digest, code_version = read(cursor, schema, tree)
-    return _State(
-        checksums=checksums,
-        digest=digest,
-        code_version=code_version,
-        functions=frozenset(name for name, _ in _functions(cursor, schema)),
-        lacks_roles=_lacks_roles(cursor, schema),
-    )
-
-
-def _bookkeeping(cursor: Cursor, schema: str) -> bool | None:
-    """Tell whether the bookkeeping tables may be read; None where there are none."""
-    found = cursor.execute(
-        """
-        select has_table_privilege(c.oid, 'select')
-          from pg_class c
-          join pg_namespace n on n.oid = c.relnamespace
-         where n.nspname = %s and c.relname = 'migration' and c.relkind = 'r'
-        """,
-        [schema],
-    ).fetchone()
-    return None if found is None else bool(found[0])
-
-
-def _read_tables(cursor: Cursor, schema: str, _tree: SqlTree) -> _Record:
-    migration, repeatable = (sql.Identifier(schema, t) for t in ("migration", "repeatable"))
-    checksums = cursor.execute(
-        sql.SQL("select version, checksum from {}").format(migration)
-    ).fetchall()
-    # by name, for the column is younger than the table
-    found = cursor.execute(
-        sql.SQL("select digest, to_jsonb(r) ->> 'version' from {} r").format(repeatable)
-    ).fetchone()
-    digest, code_version = found or (None, None)
-    return dict(checksums), digest, code_version
-
-
-def _read_view(cursor: Cursor, schema: str, tree: SqlTree) -> _Record:
-    """Read what every role may; the files behind a version are taken to be ours."""
-    view = sql.Identifier(schema, "schema_version")
-    query = """
-        select max(version), max(functions_digest), max(to_jsonb(v) ->> 'functions_version')
-          from {} v
-    """
-    found = cursor.execute(sql.SQL(query).format(view)).fetchone()
-    version, digest, code_version = found or (None, None, None)
-    ours = {m.version: m.checksum for m in tree.migrations}
-    return {n: ours.get(n, "") for n in range(1, (version or 0) + 1)}, digest, code_version
-
-
-def _lacks_roles(cursor: Cursor, schema: str) -> bool:
-    """Tell whether roles of the schema are without rights, or missing where they could be made.
-
-    Somebody else has made them since, or the database was restored into another cluster.
-    """
-    found = cursor.execute(
-        """
-        select 1
-          from unnest(%s::text[]) w (name)
-          left join pg_roles r on r.rolname = w.name
-         where case
-                   when r.oid is not null then not has_schema_privilege(r.oid, %s::text, 'usage')
-                   else (select m.rolcreaterole or m.rolsuper
-                           from pg_roles m
-                          where m.rolname = current_user)
-               end
-        """,
-        [[f"{schema}_{rank}" for rank in RANKS], schema],
-    )
-    return found.fetchone() is not None
-
-
-def _our_version() -> str | None:
-    """Return the version of this pgmailbox; None where it was not installed."""
-    try:
-        return metadata.version("pgmailbox")
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _is_newer(code_version: str | None) -> bool:
-    """Tell whether that is the version of a later release than this."""
-    ours = _our_version()
-    return code_version is not None and ours is not None and _release(code_version) > _release(ours)
-
-
-def _release(code_version: str) -> list[int]:
-    """Return the numbers of a release: 1.10 comes after 1.9, and 1.10rc1 is 1.10 already."""
-    numbers = re.match(r"\d+(\.\d+)*", code_version)
-    return [] if numbers is None else [int(number) for number in numbers[0].split(".")]
-
-
-def _functions(cursor: Cursor, schema: str) -> list[tuple[str, str]]:
-    """Return name and arguments of every function in the schema that no extension brought."""
-    cursor.execute(
-        """
-        select p.proname, pg_get_function_identity_arguments(p.oid)
-          from pg_proc p
-          join pg_namespace n on n.oid = p.pronamespace
-         where n.nspname = %s
-           and not exists (
-               select from pg_depend d
-                where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
-         order by 1, 2
-        """,
-        [schema],
-    )
-    return [(name, arguments) for name, arguments in cursor.fetchall()]
-
-
-def _refuse_foreign_history(state: _State, schema: str, tree: SqlTree) -> None:
+def _refuse_foreign_history(state: State, schema: str, tree: SqlTree) -> None:
     """Raise unless every applied migration is one of ours, word for word."""
     newest = max(state.checksums, default=0)
     # a worker runs on a schema that is one migration ahead, and may migrate before it starts
-    ahead = 1 if _is_newer(state.code_version) else 0
+    ahead = 1 if is_newer(state.code_version) else 0
     if newest > tree.target_version + ahead:
         raise SchemaMismatch(
             f"schema {schema} is ahead of this code",
@@ -474,13 +339,13 @@ def _record_repeatables(cursor: Cursor, tree: SqlTree) -> None:
         [tree.digest, tree.test_clock],
     )
     if tree.target_version >= _KNOWS_VERSION:
-        cursor.execute("update repeatable set version = %s", [_our_version()])
+        cursor.execute("update repeatable set version = %s", [our_version()])
 
 
 def _refuse_strangers(cursor: Cursor, schema: str, tree: SqlTree) -> None:
     """Raise if the schema holds a function that has no file, or one name twice."""
     unseen = {file.name for file in tree.functions}
-    for name, arguments in _functions(cursor, schema):
+    for name, arguments in functions_of(cursor, schema):
         if name not in unseen:
             raise MigrationError(
                 f"function {schema}.{name}({arguments}) has no file in sql/functions,"

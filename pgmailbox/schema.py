@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     AsyncConnection = psycopg.AsyncConnection[Any]
 
 DEFAULT_SCHEMA: Final = "pgmailbox"
+RANKS: Final = ("observer", "producer", "consumer", "operator")
+"""What the four roles of a schema are called, behind its name."""
 
 # 54 characters leave room for "_producer" below PostgreSQL's 63.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,53}")

@@ -19,8 +19,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.janitor import DatabaseJanitor
 
+from pgmailbox.binaries import find_binaries, major_of
 from pgmailbox.dsn import parsed
-from pgmailbox.embedded import EmbeddedPostgres, find_binaries, major_of
+from pgmailbox.embedded import EmbeddedPostgres
 from pgmailbox.migrate import migrate
 
 if TYPE_CHECKING:

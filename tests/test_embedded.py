@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from pgmailbox import embedded
-from pgmailbox.embedded import EmbeddedPostgres, find_binaries
+from pgmailbox.binaries import find_binaries
+from pgmailbox.embedded import EmbeddedPostgres
 from pgmailbox.errors import EmbeddedServerError
 from tests.sessions import wait_until
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 STARTS_A_SERVER = """
 import sys
-from pgmailbox.embedded import EmbeddedPostgres, find_binaries
+from pgmailbox.binaries import find_binaries
+from pgmailbox.embedded import EmbeddedPostgres
 server = EmbeddedPostgres(find_binaries()).start()
 print(server.pid, server.data_dir.parent, flush=True)
 sys.stdin.readline()

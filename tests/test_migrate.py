@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -54,6 +55,17 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (migrate_module, schema_module):
         monkeypatch.setattr(module, "find_tree", find_copy)
     return root
+
+
+def of_version(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    """Be that release of pgmailbox; None for one that was never installed."""
+
+    def ours(_name: str) -> str:
+        if version is None:
+            raise metadata.PackageNotFoundError
+        return version
+
+    monkeypatch.setattr(metadata, "version", ours)
 
 
 def add_function(root: Path, name: str, arguments: str = "") -> Path:
@@ -445,11 +457,11 @@ def test_an_older_pgmailbox_leaves_the_functions_of_a_newer_one_alone(
     empty: Connection, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_function(tree, "of_the_newer")
-    monkeypatch.setattr(migrate_module, "_our_version", lambda: "1.10")
+    of_version(monkeypatch, "1.10")
     assert migrate(empty).newer_code is None
     before = state(empty)
     (tree / "functions" / "internal" / "of_the_newer.sql").unlink()
-    monkeypatch.setattr(migrate_module, "_our_version", lambda: "1.9.2")
+    of_version(monkeypatch, "1.9.2")
     done = migrate(empty)
     assert (done.newer_code, done.is_current) == ("1.10", True)
     assert plan(empty).is_current
@@ -460,7 +472,7 @@ def test_an_older_pgmailbox_leaves_the_functions_of_a_newer_one_alone(
     assert plan(empty).is_current, "one migration ahead is what its workers run on"
     empty.execute("delete from pgmailbox.migration where name = 'next'")
     for version in ("1.10", "1.10rc1", "2.0", None):
-        monkeypatch.setattr(migrate_module, "_our_version", lambda v=version: v)
+        of_version(monkeypatch, version)
         assert not plan(empty).is_current
 
 
@@ -473,7 +485,7 @@ def test_roles_that_a_restore_has_not_brought_are_made(empty: Connection) -> Non
         assert plan(empty, schema="restored").is_current
     finally:
         empty.execute("drop schema restored cascade")
-        for rank in migrate_module.RANKS:
+        for rank in schema_module.RANKS:
             empty.execute(
                 sql.SQL("drop role if exists {}").format(sql.Identifier(f"restored_{rank}"))
             )

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from pgmailbox.backoff import is_away, is_passing
 from pgmailbox.cli.failures import NO, UNREACHABLE, complain
 from pgmailbox.cli.signals import Signals, leave_at_once, leave_within
-from pgmailbox.errors import Unavailable
+from pgmailbox.errors import Unavailable, is_away, is_passing
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:

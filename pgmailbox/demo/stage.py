@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from pgmailbox.backoff import first_line
 from pgmailbox.config import MailboxConfig
 from pgmailbox.demo.ledger import Ledger
 from pgmailbox.dsn import parsed, redacted
 from pgmailbox.embedded import EmbeddedPostgres
-from pgmailbox.migrate import RANKS, migrate
-from pgmailbox.schema import DEFAULT_SCHEMA
+from pgmailbox.errors import first_line
+from pgmailbox.migrate import migrate
+from pgmailbox.schema import DEFAULT_SCHEMA, RANKS
 from pgmailbox.store.connections import connection_parameters
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from pgmailbox.messages import Message
 from pgmailbox.models import Dispatch
 from pgmailbox.schema import check_schema_name
 
@@ -47,6 +48,11 @@ def one_dispatch(rows: Sequence[Row]) -> Dispatch:
 def dispatch_or_none(rows: Sequence[Row]) -> Dispatch | None:
     """Read one row of DISPATCH_COLUMNS, or none."""
     return Dispatch(*rows[0]) if rows else None
+
+
+def messages_of(rows: Sequence[Row]) -> list[Message]:
+    """Read rows of MESSAGE_COLUMNS."""
+    return [Message(*row) for row in rows]
 
 
 def scalars(rows: Sequence[Row]) -> list[Any]:

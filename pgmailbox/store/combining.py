@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import psycopg
 
-from pgmailbox.backoff import is_away, is_from_database
-from pgmailbox.errors import InvalidArgument
+from pgmailbox.errors import InvalidArgument, is_away, is_from_database
 from pgmailbox.store.batches import prepared
 from pgmailbox.store.requests import names_nothing
 

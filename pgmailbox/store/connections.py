@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pgmailbox.backoff import apart
+from pgmailbox.cancellation import apart
 from pgmailbox.config import named
 from pgmailbox.dsn import parsed, redacted
 from pgmailbox.errors import Unavailable

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pgmailbox.store.consuming import ConsumerFunctions
 from pgmailbox.store.inspecting import OperatorFunctions
 from pgmailbox.store.maintaining import MaintenanceFunctions
-from pgmailbox.store.messaging import MessageFunctions, RunFunctions
+from pgmailbox.store.messaging import MessageFunctions
 from pgmailbox.store.producing import ProducerFunctions
+from pgmailbox.store.running import RunFunctions
 
 
 class Functions(

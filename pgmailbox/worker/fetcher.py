@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
 
-from pgmailbox.backoff import heed_cancellation, is_from_database, pause, persistently
+from pgmailbox.backoff import pause, persistently
+from pgmailbox.cancellation import heed_cancellation
 from pgmailbox.config import as_timedelta
-from pgmailbox.errors import PgMailboxError
+from pgmailbox.errors import PgMailboxError, is_from_database
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.verdicts import loads

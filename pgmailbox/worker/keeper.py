@@ -16,8 +16,9 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from pgmailbox.backoff import first_line, heed_cancellation, is_from_database
+from pgmailbox.cancellation import heed_cancellation
 from pgmailbox.config import as_timedelta
+from pgmailbox.errors import first_line, is_from_database
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell

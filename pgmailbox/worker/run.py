@@ -16,8 +16,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from uuid import uuid4
 
-from pgmailbox.backoff import is_away, is_passing, persistently
-from pgmailbox.errors import ClaimLost, InvalidArgument
+from pgmailbox.backoff import persistently
+from pgmailbox.errors import ClaimLost, InvalidArgument, is_away, is_passing
 from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
 from pgmailbox.store import Store, to_jsonb

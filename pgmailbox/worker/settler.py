@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 import psycopg
 
 from pgmailbox import metrics
-from pgmailbox.backoff import first_line, heed_cancellation, is_from_database, persistently
-from pgmailbox.errors import ClaimLost, InvalidArgument, Refused
+from pgmailbox.backoff import persistently
+from pgmailbox.cancellation import heed_cancellation
+from pgmailbox.errors import ClaimLost, InvalidArgument, Refused, first_line, is_from_database
 from pgmailbox.models import DispatchStatus
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.verdicts import (

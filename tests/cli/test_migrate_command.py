@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pgmailbox.migrate import RANKS
+from pgmailbox.schema import RANKS
 from tests.sessions import one
 
 if TYPE_CHECKING:

@@ -12,15 +12,8 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from structlog.testing import capture_logs
 
 from pgmailbox import ClaimLost, Unavailable
-from pgmailbox.backoff import (
-    first_line,
-    is_away,
-    is_from_database,
-    is_passing,
-    pause,
-    persistently,
-    retry_delay,
-)
+from pgmailbox.backoff import pause, persistently, retry_delay
+from pgmailbox.errors import first_line, is_away, is_from_database, is_passing
 
 LOG = structlog.get_logger()
 FIRST, MOST = timedelta(seconds=0.25), timedelta(seconds=30)
