@@ -14,8 +14,8 @@ T = TypeVar("T")
 async def apart(work: Awaitable[T]) -> T:
     """Await what an application has given us, in a task of its own.
 
-    What it does about being cancelled (a library of its may leave a timeout's mark) is then no
-    matter of ours.
+    How that code takes a cancellation (a library may leave a timeout's mark on its task) then does
+    not touch a task of ours.
     """
 
     async def awaited() -> T:

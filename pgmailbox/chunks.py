@@ -26,7 +26,7 @@ def chunked(
     try:
         iterator = iter(items)
     except TypeError as error:
-        raise InvalidArgument(f"dispatches must be several, not {items!r:.60}") from error
+        raise InvalidArgument(f"dispatches must be iterable, not {items!r:.60}") from error
     chunk: list[T] = []
     heft = 0
     for item in iterator:

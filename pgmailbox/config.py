@@ -61,8 +61,9 @@ class MailboxConfig:
 
     schema: str = "pgmailbox"
     consumer_id: str = ""
-    """Names a mailbox in ``claimed_by`` and the view ``consumers``. Each must have its own, or one
-    passes for the other's life; left empty, each makes one, after a fork a new one."""
+    """Names a mailbox in ``claimed_by`` and the view ``consumers``. No two may share one, or
+    the death of one goes unnoticed while the other lives. Left empty, a unique one is made, and a
+    new one after a fork."""
     queues: Sequence[str] = DEFAULT_QUEUES
     """The queues that workers claim from."""
     concurrency: int = 10
@@ -168,7 +169,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def check_count(name: str, value: object, least: int) -> None:
-    """Raise `InvalidArgument` (PM005) that names it unless a value is a number of at least that."""
+    """Raise `InvalidArgument` (PM005) naming it unless it is a whole number from ``least`` on."""
     if not is_whole(value) or value < least:
         raise InvalidArgument(f"{name} must be a whole number of at least {least}, not {value!r}")
 

@@ -56,7 +56,7 @@ class PgMailboxError(Exception):
 
 
 class Refused(PgMailboxError):  # noqa: N818 - see the module's docstring
-    """The database refused the call for a reason of section PM, and changed nothing.
+    """The database refused the call with an SQLSTATE of class PM, and changed nothing.
 
     Raised itself only for a code that this version does not know (a newer schema).
     """
@@ -140,8 +140,8 @@ class LifecycleBusy(PgMailboxError):  # noqa: N818 - see the module's docstring
 class Unavailable(PgMailboxError):  # noqa: N818 - see the module's docstring
     """The database cannot be reached, so nothing was sent.
 
-    Of a call whose connection breaks half-way psycopg's `OperationalError` tells: it may or may not
-    have been carried out.
+    A connection that breaks during a call raises psycopg's `OperationalError` instead: the call may
+    or may not have been carried out.
     """
 
 

@@ -59,7 +59,7 @@ def refuse(where: str, complaint: str) -> NoReturn:
 
 
 def parse(text: str | bytes) -> object:
-    """Return what a JSON text means. Raises ValueError that says in a few words why it is none."""
+    """Parse a JSON text. Raises ValueError that says in a few words why it is none."""
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
         value: object = json.loads(decoded, parse_constant=_no_constant)

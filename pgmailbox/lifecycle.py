@@ -181,7 +181,7 @@ class Lifecycle:
             if must_recover:
                 return  # whoever started it waits in `ready`, and is told there
             raise
-        if self._aborted:  # and a call in recovery has swallowed that
+        if self._aborted:  # and recovery has swallowed the cancellation
             raise asyncio.CancelledError
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listener.run(), name="pgmailbox-listener")

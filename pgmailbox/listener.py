@@ -84,7 +84,7 @@ class Listener:
         self._instead = instead
 
     async def run(self) -> None:
-        """Listen; a session that breaks is replaced. Where nothing could be heard, only speak."""
+        """Listen; a session that breaks is replaced. Behind a pooler, just announce itself."""
         while True:
             heed_cancellation()
             connection = await persistently(
@@ -102,7 +102,7 @@ class Listener:
                 _log.warning("listener.disconnected", error=first_line(error))
             finally:
                 await connection.close()
-            if time.monotonic() - since < _PAUSE:  # else at once: it is missed, and taken for dead
+            if time.monotonic() - since < _PAUSE:  # else at once, or it is taken for dead
                 await asyncio.sleep(_PAUSE)
 
     async def _open(self) -> AsyncConnection[Any] | None:

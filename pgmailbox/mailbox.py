@@ -154,7 +154,7 @@ class Mailbox(Conversations, Operations):
         await self.close()
 
     def _enter_loop(self) -> None:
-        """Let a global of a module live through several `asyncio.run`, and through a fork."""
+        """Let a module's mailbox be used by one `asyncio.run` after another, and after a fork."""
         loop = asyncio.get_running_loop()
         if self._loop is loop and self._pid == os.getpid():
             return
@@ -295,7 +295,7 @@ class Mailbox(Conversations, Operations):
     ) -> Sequence[Dispatch]:
         """Run them all or none; a caller's transaction that is implied stays open.
 
-        It could be committed after a refusal of our own: all calls are made before one is sent.
+        The caller might commit after a refusal of ours, so all calls are built before one is sent.
         """
         check_connection(connection, AsyncConnection)
         if not connection.autocommit:

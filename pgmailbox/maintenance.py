@@ -50,11 +50,11 @@ _LATE: Final = 1.0
 """Seconds by which a look for lapsed leases reaches back beyond the last one: a claim may have been
 committed late."""
 _SHARE: Final = 50
-"""How many times what a sweep (or a measurement) has taken lies between two of them, unless a lease
-has lapsed. Under an old snapshot they read the dead entries of all that was claimed since, and take
+"""The pause after a sweep (or a measurement) is this many times what it took, unless a lease has
+lapsed. Under an old snapshot they read the dead entries of all that was claimed since, and take
 ever longer."""
 _REST: Final = 300.0
-"""Seconds that lie between two of them on that account at most."""
+"""The longest such pause, in seconds."""
 _GAUGE: Final = 10.0
 """Seconds between two measurements of the depth, where somebody collects it."""
 _OVERDUE: Final = 0.5
@@ -77,7 +77,7 @@ class Maintenance:
         self._functions = functions
         self._config = config
         self._callback = callback
-        # Whoever claims from now on, with leases like ours, cannot lapse before this.
+        # A lease like ours that is taken from now on cannot lapse sooner.
         self._longest = min(config.seconds("sweep_interval"), config.seconds("lease"))
         self._sweeps_at = 0.0
         self._looked_at = time.monotonic() - _WATCH_AT_LEAST
@@ -158,7 +158,7 @@ class Maintenance:
         while True:
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
             seen = await self._contained("watch", self.watch)
-            # Not when the sweep knows of it, and comes back to it soon.
+            # Unless the sweep knows of it already, and comes back to it soon.
             if seen is not None and seen.lapsed and self._sweeps_in() > _OVERDUE:
                 self._lapsed.set()
             wait = _until_next_look(seen)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta  # noqa: TC003 - whoever makes a schema of a model
+from datetime import datetime, timedelta  # noqa: TC003 - annotations are resolved at run time
 from enum import StrEnum
 from typing import Any, Final, Literal
-from uuid import UUID  # noqa: TC003 - reads them
+from uuid import UUID  # noqa: TC003 - the same
 
 Boundary = Literal["interrupt", "next_step", "on_natural_end", "new_run", "resume_input"]
 """When a run may read a message; one that misses its own is read at a later one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, make_dataclass
-from datetime import datetime, timedelta  # noqa: TC003 - whoever makes a schema of a model reads them
+from datetime import datetime, timedelta  # noqa: TC003 - annotations are resolved at run time
 from enum import StrEnum
 from typing import Any, Final, cast
 from uuid import UUID  # noqa: TC003 - the same

@@ -54,8 +54,8 @@ def gc_command(database: Database, *, older_than: float, json_wanted: bool) -> N
 def _collect(session: Session, older_than: timedelta) -> GcReport:
     """Run bounded passes until nothing is left that is past its time.
 
-    That more dispatches are past it than one pass deletes one by one, a pass does not say: by
-    itself the clean-up waits for them to go with their part of the history, at a stroke.
+    A pass that has deleted as many dispatches one by one as it may does not call that ``more``: the
+    recurring clean-up lets the rest go with their slot of the history, at a stroke. Here we go on.
     """
     dispatches = events = 0
     more = True

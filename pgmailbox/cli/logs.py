@@ -48,7 +48,7 @@ def configure_logs(form: LogFormat) -> None:
 
 
 def say_errors_only() -> None:
-    """Keep the log of what runs in this process from what it has to tell, but for errors."""
+    """Log errors only, so that logs do not mix with what the command has to say."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -1,9 +1,9 @@
 """Bulk enqueue: items on their way into one JSON document, dispatches on their way back.
 
-An item that is a plain mapping of texts is neither copied nor looked at twice: what a document must
-not hold is sought in the whole text, and the item to blame only when something was found. What the
-caller gave is not sent back; the dispatches are made of it, and of what the database decided, when
-somebody looks at them.
+An item that is a plain mapping of texts is neither copied nor looked at twice: the whole text is
+searched for what it must not contain, and for the item at fault only if something is found. What
+the caller gave is not sent back; the dispatches are made of it, and of what the database decided,
+when somebody looks at them.
 """
 
 from __future__ import annotations

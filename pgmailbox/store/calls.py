@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Column = str | tuple[str, str]
-"""A column by name, or what a function of pg_catalog (the first) makes of it."""
+"""A column's name, or (a function of pg_catalog, the column) for what that makes of it."""
 
 
 @dataclass(frozen=True, slots=True)

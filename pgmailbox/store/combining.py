@@ -144,6 +144,7 @@ class Combiner:
         return True
 
     async def _answered(self, asked: _Asked) -> None:
+        # the payload as it was when the caller asked: the object may have changed since
         request = replace(asked.request, payload=json.loads(asked.text)["payload"])
         try:
             _grant(asked.answer, await self._run(self._functions.enqueue(request)))

@@ -47,8 +47,9 @@ _AT_HAND: Final = 2
 """Connections that are kept: leases must not be lost because a new one takes too long, or because
 the server has no more of them."""
 _POOL_TIMEOUT: Final = 10.0
-"""How long a call waits for a connection; also after how long the pool begins its attempts to
-reconnect anew, which grow ever rarer: it would miss a database that is back for minutes."""
+"""How long a call waits for a connection; also how long the pool tries to reconnect
+before it starts over: its attempts grow rarer, and it would notice minutes late that a database is
+back."""
 
 
 def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs calls: on an event loop (`Store`) or without one (`SyncStore`).
+"""Runs calls on an event loop.
 
 ``within`` the caller's own connection a call is part of the caller's transaction, whatever row
 factory the connection has. ``run`` makes it a transaction of its own, on a pooled one.
@@ -6,43 +6,33 @@ factory the connection has. ``run`` makes it a transaction of its own, on a pool
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
 import sys
-from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
-from psycopg.pq import Format, TransactionStatus
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 
 from pgmailbox import metrics
-from pgmailbox.errors import InvalidArgument, translated
-from pgmailbox.store.claims import make_known
-from pgmailbox.telemetry import get_logger
+from pgmailbox.errors import translated
+from pgmailbox.store.cursors import async_cursor, check_connection
+from pgmailbox.store.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
     from contextlib import AbstractAsyncContextManager
 
-    from psycopg.rows import BaseRowFactory
-    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+    from psycopg_pool import AsyncConnectionPool
 
     from pgmailbox.store.calls import Call
 
 T = TypeVar("T")
-
-_log: Final = get_logger("store")
 
 PATIENCE: Final = 20.0
 """Seconds after which a worker gives up a connection that has not answered.
 
 No call of a worker takes that long: each is bounded. Keepalive and user timeout of TCP notice a
 peer that is gone, not a proxy or a server process that has stopped."""
-
-_LATE: Final = 1.0
-"""Seconds by which the event loop was held up, if a timer is that late."""
 
 _ENOUGH: Final = 4
 """Connections of a pool from which one is kept: others settle, renew, and look after things."""
@@ -86,7 +76,7 @@ class Store:
         self, connection: AsyncConnection[Any], call: Call[T], *, patience: float | None = None
     ) -> T:
         """Run one call on a connection that the pool has lent. Raises as `run`."""
-        watch = _Watch(self._patience if patience is None else patience)
+        watch = Watch(self._patience if patience is None else patience)
         try:
             return await _committed(call, connection, watch)
         finally:
@@ -112,7 +102,7 @@ class Store:
     @staticmethod
     async def run_on(connection: AsyncConnection[Any], call: Call[T], *, patience: float) -> T:
         """Run one call on a connection of ours, and hang up if it does not answer in time."""
-        return await _committed(call, connection, _Watch(patience))
+        return await _committed(call, connection, Watch(patience))
 
     async def _replace_all(self) -> None:
         """Replace what else is in the pool: where one connection is broken or silent, others are.
@@ -124,12 +114,12 @@ class Store:
             await drain()
 
 
-async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: _Watch) -> T:
+async def _committed(call: Call[T], connection: AsyncConnection[Any], watch: Watch) -> T:
     with translated(), watch.over(connection):
         with metrics.timed(call.function):
             answer = await _execute(call, connection)
             if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                await connection.commit()  # of an application's pool
+                await connection.commit()  # an application's pool need not autocommit
         return answer
 
 
@@ -137,49 +127,6 @@ async def _execute(call: Call[T], connection: AsyncConnection[Any]) -> T:
     async with async_cursor(connection, call.row_factory) as cursor:
         await cursor.execute(call.query, call.parameters)
         return call.read(await cursor.fetchall())
-
-
-def async_cursor(
-    connection: AsyncConnection[Any], row_factory: BaseRowFactory[Any]
-) -> AsyncCursor[Any]:
-    """Return a cursor as calls need it, whatever the connection's own would be (Django's, say)."""
-    make_known(connection.adapters)
-    cursor = AsyncCursor(connection, row_factory=row_factory)
-    cursor.format = Format.BINARY
-    return cursor
-
-
-def sync_cursor(connection: Connection[Any], row_factory: BaseRowFactory[Any]) -> Cursor[Any]:
-    """Return the same without an event loop."""
-    cursor = Cursor(connection, row_factory=row_factory)
-    cursor.format = Format.BINARY
-    return cursor
-
-
-def check_connection(
-    connection: AsyncConnection[Any] | Connection[Any],
-    kind: type[AsyncConnection[Any] | Connection[Any]],
-) -> None:
-    """Refuse a caller's connection that is none of psycopg's, or not of this kind (PM005)."""
-    if not isinstance(connection, kind):
-        raise InvalidArgument(
-            f"connection must be a psycopg {kind.__name__}, not a {type(connection).__name__}"
-        )
-    check_encoding(connection)
-
-
-def check_encoding(connection: AsyncConnection[Any] | Connection[Any]) -> None:
-    """Refuse a connection over which text would arrive as other text (`InvalidArgument`, PM005).
-
-    JSON leaves us, and psycopg, as UTF-8 whatever the connection says. (SQL_ASCII, which psycopg
-    calls ascii, passes on what it gets.)
-    """
-    encoding = connection.info.encoding
-    if encoding not in {"utf-8", "ascii"}:
-        raise InvalidArgument(
-            f"the connection's client_encoding must be UTF8, not {encoding}",
-            hint="client_encoding=UTF8 in the DSN, or SET client_encoding TO 'UTF8'",
-        )
 
 
 class Session:
@@ -219,113 +166,3 @@ class Session:
         if self._kept is not None:
             self._kept = None
             self._store.keep(-1)
-
-
-class SyncStore:
-    """The same without an event loop."""
-
-    def __init__(self, pool: ConnectionPool[Any]) -> None:
-        self._pool = pool
-
-    def run(self, call: Call[T]) -> T:
-        """Run one call as a transaction of its own. Raises as `Store.run`."""
-        with self._pool.connection() as pooled:
-            return _executed(call, pooled)  # the pool commits after it
-
-    @staticmethod
-    def within(connection: Connection[Any], call: Call[T]) -> T:
-        """Run one call as part of the connection's transaction."""
-        check_connection(connection, Connection)
-        return _executed(call, connection)
-
-
-def _executed(call: Call[T], connection: Connection[Any]) -> T:
-    with (
-        translated(),
-        metrics.timed(call.function),
-        sync_cursor(connection, call.row_factory) as cursor,
-    ):
-        cursor.execute(call.query, call.parameters)
-        return call.read(cursor.fetchall())
-
-
-class Runs(Protocol):
-    """Runs calls, each as a transaction of its own: a `Store`, or a `BlockingStore`."""
-
-    async def run(self, call: Call[T], *, patience: float | None = None) -> T:
-        """Run one call; ``patience`` is for this call alone. Raises as `Store.run`."""
-        ...
-
-
-class BlockingStore:
-    """A `SyncStore` for what is written for an event loop: it blocks, and nothing ever waits."""
-
-    def __init__(self, store: SyncStore) -> None:
-        self._store = store
-
-    async def run(self, call: Call[T], *, patience: float | None = None) -> T:  # noqa: ARG002
-        """Run one call as a transaction of its own, however long it takes."""
-        return self._store.run(call)
-
-
-def without_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run to its end what calls nothing but a `BlockingStore`."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        answer: T = end.value
-        return answer
-    raise AssertionError("it waits for an event loop")
-
-
-class _Watch:
-    """Sees whether a connection breaks, and hangs up on one that takes too long."""
-
-    def __init__(self, patience: float | None) -> None:
-        self._patience = patience
-        self._timer: asyncio.TimerHandle | None = None
-        self._gave_up = False
-        self.is_lost = False
-
-    @contextmanager
-    def over(self, connection: AsyncConnection[Any]) -> Generator[None]:
-        if self._patience is not None:
-            self._wait(connection, self._patience)
-        try:
-            yield
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._gave_up:  # what had arrived before may have been read to its end
-                connection.pgconn.finish()
-            self.is_lost = connection.broken
-
-    def _wait(self, connection: AsyncConnection[Any], seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + seconds
-        self._timer = loop.call_later(seconds, self._give_up, connection, due)
-
-    def _give_up(self, connection: AsyncConnection[Any], due: float) -> None:
-        if asyncio.get_running_loop().time() > due + _LATE:  # the answer may wait to be read
-            self._wait(connection, _LATE)
-            return
-        _log.warning("connection.given_up", patience=self._patience)
-        self._gave_up = True
-        _hang_up(connection)
-
-
-def _hang_up(connection: AsyncConnection[Any]) -> None:
-    """Shut the socket down, so that whoever waits on the connection gets an OperationalError.
-
-    Cancelling the waiting task instead would make psycopg ask the server to cancel the query and
-    wait for its answer, which is the very thing that does not come.
-    """
-    try:
-        twin = socket.socket(fileno=os.dup(connection.fileno()))
-    except (OSError, ValueError):
-        return  # closed meanwhile
-    with twin:
-        try:
-            twin.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return

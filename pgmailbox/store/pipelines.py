@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 
 from pgmailbox import metrics
 from pgmailbox.errors import translated
-from pgmailbox.store.executors import async_cursor, sync_cursor
+from pgmailbox.store.cursors import async_cursor, sync_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

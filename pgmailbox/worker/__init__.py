@@ -4,7 +4,7 @@ Start with `worker`: it is the life of a dispatch in one process.
 """
 
 from pgmailbox.worker.handlers import Handler, Handlers
-from pgmailbox.worker.hold import HeldDispatch
+from pgmailbox.worker.held_dispatch import HeldDispatch
 from pgmailbox.worker.run import Run
 from pgmailbox.worker.worker import Worker
 

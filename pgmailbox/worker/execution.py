@@ -19,7 +19,8 @@ from pgmailbox.outcomes import DeadLetter, Retry, RunEnds, RunWaits, Snooze
 from pgmailbox.store import to_jsonb
 from pgmailbox.store.documents import to_json
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.hold import HeldDispatch, LetGo
+from pgmailbox.worker.held_dispatch import HeldDispatch
+from pgmailbox.worker.hold import LetGo
 from pgmailbox.worker.run import begun
 from pgmailbox.worker.verdicts import (
     Ack,
@@ -84,9 +85,9 @@ class Execution:
         else:
             why = self._hold.let_go
             if why is not None and why.is_final:
-                verdict = verdict_of(why)  # too late: the result is discarded
+                verdict = verdict_of(why)  # the claim has ended: its result is discarded
             elif self._timed_out and not isinstance(verdict, Settled):
-                verdict = self._overdue()  # so is this one
+                verdict = self._overdue()  # it returned too late: discarded, too
         if self._hold.may_be_acked and not isinstance(verdict, Settled):
             return await self._unless_acked(verdict)
         return verdict
@@ -176,7 +177,7 @@ class Execution:
             case Snooze():
                 return Release(error.delay)
             case _:
-                if not isinstance(error, ClaimLost):  # the settler says so, unless it was another's
+                if not isinstance(error, ClaimLost):  # a lost claim is logged when it is settled
                     self._log_failure(error)
                 return self._failed(f"{type(error).__name__}: {_said(error)}", None)
 

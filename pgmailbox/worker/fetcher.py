@@ -12,13 +12,14 @@ hundreds and leave more, unless a lane waits for one: nothing waits for those ac
 can write them beside the next claim, over another connection. There is one claim at a time, for
 what one has taken whose answer was lost is found by that (`release_strays`).
 
-A claim that brings a few of what there is room for is followed by the next one a few milliseconds
-later, unless a lane waits for an ack. One that brings less than there is room for has left nothing,
-for now. Then an ack frees a lane or a notification says that there is more. Producers notify from
-when a fetcher has said that it sleeps (`await_work`) until a claim brings it more than one, or all
-that it has room for. If they did not know before, it looks once more; then it waits for the bell.
-Since any rule by which producers save notifications misses one in some race, it looks a few more
-times with growing pauses before it trusts the bell alone; the poll interval backs everything.
+After a claim that has brought a few of what there is room for, the next one waits some
+milliseconds, so that more can gather, unless a lane waits for an ack. One that brings less than
+there is room for has left nothing, for now. Then an ack frees a lane or a notification says that
+there is more. Producers notify from when a fetcher has said that it sleeps (`await_work`) until a
+claim brings it more than one, or all that it has room for. If they did not know before, it looks
+once more; then it waits for the bell. Since any rule by which producers save notifications misses
+one in some race, it looks a few more times with growing pauses before it trusts the bell alone; the
+poll interval backs everything.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pgmailbox.config import as_timedelta, check_count, is_text
 from pgmailbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import timedelta
 
     from pgmailbox.config import Duration
@@ -36,9 +36,6 @@ class Handlers:
 
     def __init__(self) -> None:
         self._by_kind: dict[str, Handler] = {}
-
-    def __iter__(self) -> Iterator[Handler]:
-        return iter(self._by_kind.values())
 
     def __len__(self) -> int:
         return len(self._by_kind)
@@ -70,7 +67,7 @@ class Handlers:
         max_attempts: int | None = None,
         retry_delay: Duration | None = None,
         concurrency: int | None = None,
-    ) -> Handler:
+    ) -> None:
         """Register a handler.
 
         Raises `InvalidArgument` for a kind that is empty or has a handler already, and for limits
@@ -89,16 +86,14 @@ class Handlers:
         for name, value in (("max_attempts", max_attempts), ("concurrency", concurrency)):
             if value is not None:
                 check_count(name, value, 1)
-        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004
-        )
+        is_async = _is_async(function)
         if carries_run and not is_async:
             raise InvalidArgument(
                 f"the handler of runs of kind {kind!r} must be async",
                 detail=f"it is {function!r}",
                 hint="A run reads, appends and waits by awaiting.",
             )
-        handler = Handler(
+        self._by_kind[kind] = Handler(
             kind=kind,
             function=function,
             is_async=is_async,
@@ -108,5 +103,10 @@ class Handlers:
             retry_delay=None if retry_delay is None else as_timedelta("retry_delay", retry_delay),
             concurrency=concurrency,
         )
-        self._by_kind[kind] = handler
-        return handler
+
+
+def _is_async(function: Callable[[Any], Any]) -> bool:
+    """Tell whether a function, or an object that can be called, is async."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004
+    )

@@ -22,7 +22,7 @@ from pgmailbox.errors import first_line, is_from_database
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
 from pgmailbox.worker.bell import Bell
-from pgmailbox.worker.hold import LetGo, Renews
+from pgmailbox.worker.hold import LetGo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ _MARGIN: Final = 0.1
 _PATIENCE: Final = 5.0
 
 
-class Keeper(Renews):
+class Keeper:
     """Renews leases until cancelled; says to ``let_go`` what is lost or interrupted."""
 
     def __init__(
@@ -125,10 +125,9 @@ class Keeper(Renews):
         )
         # one connection gone silent must not cost the leases: there is time for a second try
         held = await self._session.run(call, patience=self._patience)
-        newest = {hold.dispatch_id: hold for hold in self._holds}  # whose claim is the current one
         for hold in filter(_is_not_lost, holds):
-            is_newest = newest.get(hold.dispatch_id) is hold
-            interrupted = held.get(hold.dispatch_id) if is_newest else None
+            is_current = self._holds.of(hold.dispatch_id) is hold  # not claimed here anew since
+            interrupted = held.get(hold.dispatch_id) if is_current else None
             if interrupted is None:
                 if hold.settling or await self._is_acked(hold):
                     _note_settled(hold)  # or it is lost, as the answer to its settle will tell

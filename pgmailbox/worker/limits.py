@@ -1,9 +1,9 @@
 """The bound on how many handlers of one kind run at a time, and what becomes of those beyond it.
 
-A claim cannot leave a kind out. So what is over the limit waits here, for a second at most, and is
-then given back at once (not after a while: the next of its lane could pass it). Where the handlers
-are slow, some of those who wait take no room from others, so that claims come to what stands behind
-them.
+A claim takes every kind of its queues, so that dispatches beyond a kind's limit arrive, too. They
+wait here, for a second at most, and are then given back at once (not after a while: the next of its
+lane could pass it). Where the handlers are slow, some of those who wait take no room from others,
+so that claims come to what stands behind them.
 """
 
 from __future__ import annotations

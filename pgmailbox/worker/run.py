@@ -12,9 +12,7 @@ handler that ends without having seen all of it has failed. The retry reads ever
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
-from uuid import uuid4
 
 from pgmailbox.backoff import persistently
 from pgmailbox.errors import ClaimLost, InvalidArgument, is_away, is_passing
@@ -22,7 +20,7 @@ from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
 from pgmailbox.store import Store, to_jsonb
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.bell import Bell
+from pgmailbox.worker.commands import Commands
 from pgmailbox.worker.hold import LetGo
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pgmailbox.messages import Command, Message, RunRecord
-    from pgmailbox.worker.hold import HeldDispatch, Hold
+    from pgmailbox.worker.held_dispatch import HeldDispatch
 
     Reason = Literal[
         "tool_permission",
@@ -70,12 +68,12 @@ class Run:
         self._hold = dispatch.hold
         self._desk = dispatch.hold.desk
         # a run that goes on after a wait is not given again what it had read before
-        self._seen = max(record.input_to_seq or 0, *(message.seq for message in messages), 0)
+        self._seen = max([record.input_to_seq or 0, *(message.seq for message in messages)])
         self._reading = asyncio.Lock()
         self._is_unsure = False
         """Whether a read was cut short, so that the run may have read what nobody here has seen."""
         self._is_closed = False
-        self._commands = _Commands(self._hold)
+        self._commands = Commands(self._hold)
 
     def __repr__(self) -> str:
         return f"Run({self.run_id}, thread {self.thread_id!r}, attempt {self.attempt})"
@@ -164,8 +162,6 @@ class Run:
 
     async def _missed(self) -> list[Message]:
         """Return what this run has read and its handler has not seen, after a read cut short."""
-        if not self._is_unsure:
-            return []
         f, store = self._desk.functions, self._desk.store
         record = await store.run(f.load_run(self.run_id))
         last = 0 if record is None else record.input_to_seq or 0
@@ -192,8 +188,9 @@ class Run:
     async def must_have_seen_all(self) -> None:
         """Raise where the handler has not seen all that is on record as read by its run."""
         async with self._reading:
-            if self._is_unsure:
-                await self.append([])  # waits for a read that is still committing
+            if not self._is_unsure:
+                return
+            await self.append([])  # waits for a read that is still committing
             if missed := await self._missed():
                 raise UnseenMessages(
                     f"the handler has not seen {len(missed)} messages that it read"
@@ -278,63 +275,6 @@ class Run:
         await Store.within(connection, call)
 
 
-class _Commands:
-    """Takes commands for one run, each when its handler asks for one.
-
-    To take is to tell the sender that it was delivered, so nothing is taken ahead, and what is
-    being taken when the handler no longer waits is kept for its next call. Where the answer was
-    lost, the same take is asked for again.
-    """
-
-    def __init__(self, hold: Hold) -> None:
-        self._hold = hold
-        self._bell = Bell()
-        self._turn = asyncio.Lock()
-        self._taken: deque[Command] = deque()
-        self._taking: asyncio.Task[list[Command]] | None = None
-        self._is_closed = False
-
-    async def next(self) -> Command:
-        """Wait for one."""
-        self._hold.on_command = self._bell.ring
-        async with self._turn:
-            while not self._taken:
-                self._must_be_open()
-                if self._taking is None:
-                    self._taking = asyncio.create_task(self._take(), name="pgmailbox-take")
-                taking = self._taking
-                await asyncio.wait([taking])
-                self._must_be_open()  # or `close` has it, and whatever it has brought
-                self._taking = None
-                self._taken.extend(taking.result())
-                if not self._taken:
-                    await self._bell.heard(self._hold.desk.poll_interval)
-            return self._taken.popleft()
-
-    def _must_be_open(self) -> None:
-        if self._is_closed:
-            raise ClaimLost("the run's handler has ended: nobody would act on a command")
-
-    async def close(self) -> None:
-        """Take nothing more, not even for a task that the handler has left behind; log the rest."""
-        self._is_closed = True
-        self._bell.ring()
-        self._hold.on_command = None
-        taking, self._taking = self._taking, None
-        if taking is not None:
-            taking.cancel()
-            await asyncio.wait([taking])
-            if not taking.cancelled() and taking.exception() is None:
-                self._taken.extend(taking.result())
-        for command in self._taken:
-            _log.warning("command.unseen", command_id=str(command.command_id))
-
-    async def _take(self) -> list[Command]:
-        desk = self._hold.desk
-        call = desk.functions.take_commands(self._hold.dispatch_id, self._hold.claim_token, uuid4())
-        return await persistently(lambda: desk.store.run(call), log=_log, what="take_commands")
-
-
 class UnseenMessages(Exception):  # noqa: N818 - what the attempt failed with, not an error of ours
     """An attempt ended without its handler having seen all that its run has read."""
 
@@ -342,9 +282,9 @@ class UnseenMessages(Exception):  # noqa: N818 - what the attempt failed with, n
 async def begun(dispatch: HeldDispatch) -> Run | None:
     """Start the run that a dispatch carries, or makes; None where there is nothing to be read.
 
-    The dispatch is acked then. Sent again where a connection breaks: a run that had been started is
-    then read again from its beginning. What may pass (somebody edits what is pending in an open
-    transaction) is waited for a few times, and then is a failed attempt.
+    In that case the dispatch is acked already. A call whose connection breaks is sent again; a run
+    that it had started is read again from its beginning. What may pass (somebody edits what is
+    pending in an open transaction) is tried a few times, and then is a failed attempt.
     """
     hold = dispatch.hold
     f, store = hold.desk.functions, hold.desk.store

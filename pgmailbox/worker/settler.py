@@ -53,8 +53,8 @@ _MOST: Final = 1000
 _AT_FAULT: Final = ("22", "54")
 """Classes of errors about data: what cannot be converted, and what is too large."""
 _TRIES: Final = 8
-"""How often one dispatch is sent that the database does not accept, though it is there: over a
-dozen seconds, for a timeout or a deadlock may pass."""
+"""How often a dispatch is sent that a reachable database does not accept, over a dozen seconds: a
+timeout or a deadlock may pass."""
 
 
 class Settler:

@@ -77,8 +77,8 @@ class Worker:
         """How many in the buffer wait for a handler of their kind, not for a free slot, and stand
         aside: they take no room."""
         self._news: set[bytes | str] = set()
-        """Which dispatches and threads interrupts were about that a claim under way may take:
-        should it bring them, they are stale, and a renewal is due at once to learn so."""
+        """The dispatches and threads that were interrupted while a claim is under way. If it brings
+        any of them, that is stale already: renew at once to learn so."""
         self._lanes: dict[str | bytes, Hold] = {}
         """Lanes in which a handler runs here, also one that was told to end."""
         self._limits: dict[str, Limit] = {}
@@ -91,7 +91,11 @@ class Worker:
         self._settler = Settler(store, functions, on_settled=self._settled)
         self._keeper = Keeper(store, functions, self._holds, config=config, let_go=self._let_go)
         self._desk = Desk(
-            store, functions, self._keeper, config.consumer_id, config.seconds("poll_interval")
+            store,
+            functions,
+            self._keeper.renew,
+            config.consumer_id,
+            config.seconds("poll_interval"),
         )
         self._fetcher = Fetcher(
             store,
@@ -126,7 +130,7 @@ class Worker:
         self._heed(dispatch_id.bytes, held=self._holds.of(dispatch_id) is not None)
 
     def look_after_thread(self, thread_id: str) -> None:
-        """Do so for whatever is held of a thread: somebody was just claiming it."""
+        """Do so for a thread: one of its dispatches was just being claimed, nobody knew which."""
         self._heed(thread_id, held=any(hold.thread_id == thread_id for hold in self._holds))
 
     def _heed(self, whom: bytes | str, *, held: bool) -> None:
@@ -135,7 +139,7 @@ class Worker:
         elif self._fetcher.is_claiming:
             self._news.add(whom)
         else:
-            self._news.clear()  # of claims that have brought nothing
+            self._news.clear()  # left over from claims that brought nothing
 
     def command_arrived(self, dispatch_id: UUID) -> None:
         """Let a run that waits for commands look for one, if it is held here."""

@@ -20,7 +20,7 @@ from pgmailbox import LifecycleConfig, Mailbox, MailboxConfig, Unavailable
 from pgmailbox.backoff import persistently
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.store import Functions, Store
-from pgmailbox.store.executors import _Watch
+from pgmailbox.store.watch import Watch
 from pgmailbox.telemetry import get_logger
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_status
@@ -488,7 +488,7 @@ async def test_a_callback_that_leaves_a_mark_of_a_cancellation_ends_no_loop(
 
 async def test_an_event_loop_that_was_held_up_hangs_up_on_no_answer(dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        watch = _Watch(0.1)
+        watch = Watch(0.1)
         with watch.over(connection):
             time.sleep(1.5)  # noqa: ASYNC251 - a handler that blocks the loop
             await asyncio.sleep(0.05)
@@ -498,7 +498,7 @@ async def test_an_event_loop_that_was_held_up_hangs_up_on_no_answer(dsn: str) ->
 
 async def test_a_connection_that_was_given_up_is_used_no_more(dsn: str) -> None:
     connection = await psycopg.AsyncConnection.connect(dsn)
-    watch = _Watch(0.05)
+    watch = Watch(0.05)
     with watch.over(connection):
         await asyncio.sleep(0.2)
     assert watch.is_lost

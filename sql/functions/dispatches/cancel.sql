@@ -3,10 +3,10 @@
 -- One that an interrupt has overtaken becomes superseded instead, and there is no row.
 --
 -- The messages that came with it are left unread, as are those whose own dispatches
--- were cancelled or failed for good before they read anything, and all that a dispatch
--- was to read which brought nothing (a reader that ensure_reader has made would only
--- come back). What else came without a dispatch, or with one that is no more, was left
--- to this one to read, and gets a reader. Looked for among the first hundred.
+-- were cancelled or failed for good before they read anything. All others were left to
+-- this one to read, and get a reader; they are looked for among the first hundred. Not
+-- so where it neither brought messages nor carries a run: a reader that ensure_reader
+-- has made would come back for ever.
 --
 -- Locks: the dispatch row, then one queued row of its lane.   Time: the database clock.
 create or replace function cancel(dispatch_id uuid)

@@ -12,8 +12,8 @@
 -- thousand numbers are looked at: further back may lie any number of rows that other
 -- open transactions have put in, all of which would be read to be passed over.
 --
--- For a prepared run it takes the id under which that run's dispatch is awaited. Told
--- another, it has the run await that one (adopt_run).
+-- For a prepared run it takes the id under which that run's dispatch is awaited. If the
+-- caller gives another id, the run is made to await that one (adopt_run).
 --
 -- Locks: none but its own row, its id where that is not new, and its dedupe key; the
 -- run that is told another id.   Time: the database clock, at the call.

@@ -44,7 +44,7 @@ declare
     mine constant xid := pg_current_xact_id_if_assigned()::xid;
     seed constant text := new_id()::text;
     head constant text := left(seed, 24);
-    -- of the twelve digits that follow, with a 1 before them
+    -- the last twelve hex digits as a number; the 1 before them keeps their zeros
     tail constant bigint :=
         x'1000000000000'::bigint
         + ('x' || right(seed, 12))::bit(47)::bigint;

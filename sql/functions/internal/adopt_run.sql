@@ -1,5 +1,5 @@
--- adopt_run: a prepared run awaits this dispatch, and no longer the one that was
--- written down with it, which is not there.
+-- adopt_run: a prepared run awaits this dispatch instead of the one recorded with it,
+-- which does not exist.
 --
 -- Otherwise recovery would take its dispatch for missing and make another one, and what
 -- ends before it has started would leave its run open.

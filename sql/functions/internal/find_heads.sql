@@ -17,10 +17,10 @@
 -- led to it. Returns where the dispatches stand, all locked, in the order of the
 -- candidates; null where there is none to take.
 --
--- overdue: some is scheduled that has come due (more than promote_due makes ready in
--- one go, or another is just making it ready), so that a lane's head may be among it.
--- Where fewer than two thousand have, only of their lanes is read what is scheduled:
--- others may be deep.
+-- overdue: there are scheduled dispatches whose time has come (more than promote_due
+-- makes ready in one go, or another is just making them ready), so that a lane's head
+-- may be among them. Where they are fewer than two thousand, what is scheduled is read
+-- of their lanes only: others may be deep.
 --
 -- Locks: the dispatch rows, never waiting.   Time: the database clock.
 create or replace function find_heads(

@@ -12,21 +12,27 @@
 -- It writes to the open slot of the history and reads none of it, so that nobody who
 -- settles waits for whoever empties another slot.
 --
--- errors, responses: for claimed ones, in the order of the claim_tokens: an id may
--- stand among the others twice, once with the token of a claim that was lost.
+--   errors, responses  for claimed ones, in the order of the claim_tokens: an id may
+--                      stand among the others twice, once with the token of a claim
+--                      that was lost
+--   attempts_used      1 where the attempt failed
+--   abandoned          nobody reports the end of the attempt (its lease expired), so
+--                      that its projection of the run goes with it
+--   lanes              what becomes of the lanes that are freed: wake (now), owe
+--                      (written down for the next claim, by callers that must not keep
+--                      a lock on them) or leave (the caller sees to them)
+--   readers            whether what is left unread gets a dispatch (ensure_reader),
+--                      where the dispatch that was to read it was superseded, or its
+--                      run has read some and ended; callers that enqueue one themselves
+--                      say no
+--   done               the ids that got the outcome
+--   freed              the lanes that are left to the caller
+--   single             the dispatch as it stands now, where one was asked for and got
+--                      it
 --
--- attempts_used: 1 where the attempt failed. abandoned: nobody reports the end of
--- the attempt (its lease expired), so that its projection of the run goes with it.
--- lanes: what becomes of the lanes that are freed: wake (now), owe (written down for
--- the next claim, by callers that must not keep a lock on them) or leave (the caller
--- sees to them). readers: whether what is left unread gets a dispatch (ensure_reader),
--- where the dispatch that was to read it was superseded, or its run has read some
--- and ended; callers that enqueue one themselves say no. One that failed or was
--- cancelled before it read anything leaves its messages to retry_dispatch, to the
--- next run, or to the report of orphans: another dispatch would only fail, or be
--- cancelled, again. done: the ids that got the outcome; freed: the lanes that are left
--- to the caller; single: the dispatch as it stands now, where one was asked for and
--- got it.
+-- One that failed or was cancelled before it read anything leaves its messages to
+-- retry_dispatch, to the next run, or to the report of orphans: another dispatch would
+-- only fail, or be cancelled, again.
 --
 -- Locks: the dispatch rows, for update, in the order of their ids (waits at most for a
 -- claim that is just parking rows behind them, or for whoever settles the same one),

@@ -30,7 +30,7 @@ declare
     now constant timestamptz := clock();
     seed constant text := gen_random_uuid()::text;
     head constant text := left(seed, 24);
-    -- of the twelve digits that follow, with a 1 before them
+    -- the last twelve hex digits as a number; the 1 before them keeps their zeros
     tail constant bigint :=
         x'1000000000000'::bigint
         + ('x' || right(seed, 12))::bit(47)::bigint;
