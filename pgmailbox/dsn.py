@@ -26,13 +26,13 @@ def parsed(dsn: str) -> dict[str, str]:
     """Return the parameters of a DSN (URL or key=value), passwords included.
 
     Raises `InvalidArgument`, without quoting any of it, for a string that libpq does not accept or
-    in which a password may have been taken for something else.
+    in which a password has been taken for something else.
     """
     try:
         parameters = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
     except psycopg.ProgrammingError:
         parameters = None
-    if parameters is None or _is_doubtful(dsn, parameters):
+    if parameters is None or _is_misread(dsn, parameters):
         raise InvalidArgument(
             "the DSN is malformed",
             hint="Write postgresql://user@host:port/database or key=value pairs; percent-encode"
@@ -47,14 +47,31 @@ def redacted(dsn: str) -> str:
         parameters = parsed(dsn)
     except InvalidArgument:
         return _UNREADABLE
+    if _is_doubtful(dsn):
+        return _UNREADABLE
     shown = {key: "***" if key in _SECRETS else value for key, value in parameters.items()}
     return make_conninfo("", **shown)
 
 
-def _is_doubtful(dsn: str, parameters: dict[str, str]) -> bool:
-    """Tell whether a part of a password may have slipped into a field that is shown."""
+def _is_misread(dsn: str, parameters: dict[str, str]) -> bool:
+    """Tell whether part of a password has become port or host: it holds an @, or a / before one.
+
+    What libpq takes for user and password ends at the first @, if no / comes before that. Behind
+    it, and before the query, there is none in a URL that was meant as it is read.
+    """
     if not _PORTS.fullmatch(parameters.get("port", "")):
         return True
+    scheme = _URL.match(dsn)
+    if scheme is None:
+        return False
+    rest = dsn[scheme.end() :]
+    before, _, after = rest.partition("@")
+    place = (rest if "/" in before else after or rest).partition("?")[0]
+    return "@" in place
+
+
+def _is_doubtful(dsn: str) -> bool:
+    """Tell whether a URL has an @ that may belong to a password, wherever it stands."""
     scheme = _URL.match(dsn)
     if scheme is None:
         return False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pgmailbox.backoff import persistently
 from pgmailbox.config import as_timedelta
 from pgmailbox.errors import LifecycleBusy
-from pgmailbox.telemetry import get_logger
+from pgmailbox.telemetry import get_logger, in_full
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -216,8 +216,9 @@ class Lifecycle:
         self._worker_ended.set()
         if not self._recovered.done():
             self._fail_to_recover(LifecycleBusy("the lifecycle was stopped before it was ready"))
-        if not main.cancelled() and main.exception() is not None:
-            _log.error("lifecycle.failed", exc_info=main.exception())
+        failure = None if main.cancelled() else main.exception()
+        if failure is not None:
+            _log.error("lifecycle.failed", exception=in_full(failure))
 
     def _fail_to_recover(self, error: Exception) -> None:
         self._recovered.set_exception(error)

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed
 from pgmailbox.assembly import assembled
 from pgmailbox.config import LifecycleConfig, MailboxConfig, named
 from pgmailbox.conversations import Conversations
+from pgmailbox.dsn import parsed
 from pgmailbox.errors import InvalidArgument, LifecycleBusy, Unavailable
 from pgmailbox.lifecycle import completed
 from pgmailbox.maintenance import Maintenance
@@ -424,6 +425,8 @@ class Mailbox(Conversations, Operations):
             before = self._lifecycle
             lifecycle = self._started(config, must_recover=True)
             try:
+                if lifecycle is before:  # one that was started plainly waits for its database
+                    await self._open_at_last(config or LifecycleConfig())
                 report = await lifecycle.ready()
             except BaseException:
                 if lifecycle is not before:
@@ -434,6 +437,18 @@ class Mailbox(Conversations, Operations):
                 await self.recover()
             return lifecycle
 
+    async def _open_at_last(self, config: LifecycleConfig) -> None:
+        """Open the mailbox, in as many attempts as a recovery has."""
+        for left in reversed(range(config.recovery_attempts)):
+            try:
+                await self.open()
+            except Unavailable:
+                if not left:
+                    raise
+                await asyncio.sleep(config.seconds("recovery_retry_delay"))
+            else:
+                return
+
     def _started(self, config: LifecycleConfig | None, *, must_recover: bool) -> Lifecycle:
         if self._lifecycle is not None and self._lifecycle.is_running:
             return self._lifecycle
@@ -442,6 +457,8 @@ class Mailbox(Conversations, Operations):
         return self._lifecycle
 
     def _assembled(self, config: LifecycleConfig) -> Lifecycle:
+        if self._listen_dsn is not None:
+            parsed(self._listen_dsn)  # a malformed one would be tried for ever
         return assembled(
             config,
             mailbox=self.config,

@@ -82,7 +82,8 @@ class RunRecord:
     input_to_seq: int | None
     termination: str | None
     """natural_end, error, cancelled, timeout, unknown, or the application's own word; ``merged``
-    for one that was submitted and whose messages another run has read (``detail`` says which)."""
+    for one that was submitted and whose messages another run has read (``merged_into`` in
+    ``detail`` says which, while that run was still open)."""
     response: Any
     error: str | None
     created_at: datetime

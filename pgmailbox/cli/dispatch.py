@@ -216,6 +216,8 @@ def _retry_all(session: Session, dispatch_ids: list[UUID]) -> _Retried:
     for dispatch_id in dispatch_ids:
         try:
             session.run(session.functions.retry_dispatch(dispatch_id))
+        except (InvalidArgument, NotFound):
+            continue  # no dead letter any more: somebody else was faster
         except Refused as refusal:
             complain(refusal.message, detail=refusal.detail, hint=refusal.hint)
             done.refused.append(dispatch_id)

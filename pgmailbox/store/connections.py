@@ -6,6 +6,7 @@ with the pool's own parameters.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import os
@@ -18,7 +19,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pgmailbox.cancellation import apart
+from pgmailbox.cancellation import apart, times_cancelled
 from pgmailbox.config import named
 from pgmailbox.dsn import parsed, redacted
 from pgmailbox.errors import Unavailable
@@ -61,6 +62,8 @@ def connection_parameters(dsn: str, config: MailboxConfig) -> dict[str, Any]:
     }
     if os.environ.get("PGCONNECT_TIMEOUT"):
         del wanted["connect_timeout"]
+    if "service" in given or os.environ.get("PGSERVICE"):  # whose file may name it as well
+        wanted["fallback_application_name"] = wanted.pop("application_name")
     return _NEEDED | {k: v for k, v in wanted.items() if k not in given}
 
 
@@ -105,7 +108,12 @@ async def connect_listener(
     """Open a session for LISTEN: where the DSN says, or as the application's pool connects."""
     if isinstance(target, str):
         return await connect(target, config)
-    return await apart(_connect_as(target, config))
+    try:
+        return await apart(_connect_as(target, config))
+    except asyncio.CancelledError as error:
+        if times_cancelled():
+            raise
+        raise psycopg.OperationalError("the pool's way to connect was cancelled") from error
 
 
 async def _connect_as(

@@ -27,12 +27,15 @@ def to_jsonb(name: str, value: object) -> Jsonb:
     Raises `InvalidArgument` (PM005) that names the argument when the value is not JSON (an object
     of your own, NaN, a cycle) or holds a NUL character.
     """
-    return encoded(to_json(name, value))
+    return encoded(to_json(name, value), value)
 
 
-def encoded(text: bytes) -> Jsonb:
-    """Wrap what is JSON text already for a jsonb parameter."""
-    return Jsonb(None, dumps=lambda _: text)
+def encoded(text: bytes, value: object) -> Jsonb:
+    """Wrap what is JSON text already for a jsonb parameter.
+
+    The value goes along for a dumper of the application's own that may not ask for the text.
+    """
+    return Jsonb(value, dumps=lambda _: text)
 
 
 def to_json(name: str, value: object) -> bytes:

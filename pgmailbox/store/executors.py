@@ -142,14 +142,14 @@ class Session:
         self._store = store
         self._kept: AsyncConnection[Any] | None = None
         self._lent = AsyncExitStack()
+        self._is_closed = False
 
     async def run(self, call: Call[T], *, patience: float | None = None) -> T:
         """Run one call. Raises as `Store.run`, and lets the connection go then."""
         if self._kept is None:
-            if not self._store.can_spare:
+            if self._is_closed or not self._store.can_spare:
                 return await self._store.run(call, patience=patience)
-            self._kept = await self._lent.enter_async_context(self._store.connection(patience))
-            self._store.keep(1)
+            await self._keep_one(patience)
         try:
             return await self._store.run_over(self._kept, call, patience=patience)
         except BaseException:
@@ -157,10 +157,28 @@ class Session:
             await self._lent.__aexit__(*sys.exc_info())
             raise
 
+    @property
+    def keeps_one(self) -> bool:
+        """Whether a connection is kept just now."""
+        return self._kept is not None
+
+    async def close(self) -> None:
+        """Keep no connection any more; calls may still be run."""
+        self._is_closed = True
+        await self.let_go()
+
     async def let_go(self) -> None:
         """Give the connection back to the pool, if there is one."""
         self._forget()
         await self._lent.aclose()
+
+    async def _keep_one(self, patience: float | None) -> None:
+        self._store.keep(1)  # before it is there: others who share the pool may ask meanwhile
+        try:
+            self._kept = await self._lent.enter_async_context(self._store.connection(patience))
+        except BaseException:
+            self._store.keep(-1)
+            raise
 
     def _forget(self) -> None:
         if self._kept is not None:

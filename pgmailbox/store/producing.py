@@ -33,7 +33,7 @@ class ProducerFunctions(Schema):
         payload = to_json("payload", request.payload)
         arguments: dict[str, Any] = {
             "thread_id": checked_text("thread_id", request.thread_id),
-            "payload": encoded(payload),
+            "payload": encoded(payload, request.payload),
             "kind": checked_text("kind", request.kind),
             "queue": checked_text("queue", request.queue),
             "priority": as_int("priority", request.priority),

@@ -59,5 +59,5 @@ def checked_available_at(at: object) -> datetime | None:
 def as_int(name: str, value: object) -> int:
     """Return a value that PostgreSQL can take as an int. Raises `InvalidArgument` for another."""
     if is_whole(value) and -(2**31) <= value < 2**31:
-        return value
+        return int(value)  # a member of an IntEnum, say
     raise InvalidArgument(f"{name} must be a whole number, not {value!r}")

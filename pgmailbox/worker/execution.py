@@ -18,7 +18,7 @@ from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.outcomes import DeadLetter, Retry, RunEnds, RunWaits, Snooze
 from pgmailbox.store import to_jsonb
 from pgmailbox.store.documents import to_json
-from pgmailbox.telemetry import get_logger
+from pgmailbox.telemetry import get_logger, in_full
 from pgmailbox.worker.held_dispatch import HeldDispatch
 from pgmailbox.worker.hold import LetGo
 from pgmailbox.worker.run import begun
@@ -75,6 +75,8 @@ class Execution:
         """
         if time.monotonic() >= self._hold.deadline:
             return Release()  # the loop was held up: it may run elsewhere by now
+        if self._is_one_too_many():
+            return Dead(f"not tried again: its handler allows {self._handler.max_attempts}")
         limit = self._handler.timeout
         try:
             verdict = await (self._call() if limit is None else self._call_within(limit))
@@ -93,11 +95,15 @@ class Execution:
         return verdict
 
     async def _call_within(self, limit: timedelta) -> Verdict:
-        scope = asyncio.timeout(limit.total_seconds())
+        seconds = limit.total_seconds()
+        # for what the handler has left to a thread
+        telling = asyncio.get_running_loop().call_later(seconds, self._hold.tell)
+        scope = asyncio.timeout(seconds)
         try:
             async with scope:
                 return await self._call()
         finally:
+            telling.cancel()
             self._timed_out = scope.expired()
 
     async def _call(self) -> Verdict:
@@ -148,9 +154,13 @@ class Execution:
             self._hold.tell()
             await _until_done(running)
             raise
-        if error is not None:
-            raise error
-        return result
+        match error:
+            case None:
+                return result
+            case KeyboardInterrupt():  # of its own making: a pressed key interrupts the main thread
+                raise RuntimeError("the handler has raised KeyboardInterrupt") from error
+            case _:
+                raise error
 
     def _judge(self, error: BaseException) -> Verdict:
         error = _only_outcome(error)
@@ -193,6 +203,11 @@ class Execution:
             case _:
                 return None
 
+    def _is_one_too_many(self) -> bool:
+        """Tell whether the handler's attempts are used up: a crash is counted by nobody here."""
+        limit = self._handler.max_attempts
+        return limit is not None and self._hold.attempt > limit
+
     def _failed(self, error: str, delay: timedelta | None) -> Verdict:
         limit = self._handler.max_attempts
         if limit is not None and self._hold.attempt >= limit:
@@ -202,11 +217,9 @@ class Execution:
 
     def _backoff(self) -> timedelta:
         own = self._handler.retry_delay
-        return retry_delay(
-            self._hold.attempt,
-            first=as_timedelta("retry_delay", self._config.retry_delay) if own is None else own,
-            most=as_timedelta("max_retry_delay", self._config.max_retry_delay),
-        )
+        first = as_timedelta("retry_delay", self._config.retry_delay) if own is None else own
+        most = as_timedelta("max_retry_delay", self._config.max_retry_delay)
+        return retry_delay(self._hold.attempt, first=first, most=max(first, most))
 
     def _log_failure(self, error: BaseException) -> None:
         _log.warning(
@@ -215,7 +228,7 @@ class Execution:
             thread_id=self._hold.thread_id,
             kind=self._hold.kind,
             attempt=self._hold.attempt,
-            exc_info=None if isinstance(error, InvalidArgument) else error,
+            exception=None if isinstance(error, InvalidArgument) else in_full(error),
             error=_said(error),
         )
 

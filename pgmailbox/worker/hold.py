@@ -13,16 +13,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 
 from pgmailbox.models import DispatchStatus
-from pgmailbox.store import Store, SyncStore
+from pgmailbox.store import Store, SyncStore, check_connection
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Iterator
-
-    from psycopg import AsyncConnection
 
     from pgmailbox.store import Call, Functions, Runs
     from pgmailbox.store.claims import Claimed
@@ -60,6 +58,7 @@ class Desk:
         """Run a call as part of the transaction on the handler's connection, of either kind."""
         if isinstance(connection, Connection):
             return SyncStore.within(connection, call)
+        check_connection(connection, AsyncConnection)  # now, and not when it is awaited
         return Store.within(connection, call)
 
 

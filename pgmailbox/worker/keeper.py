@@ -83,7 +83,7 @@ class Keeper:
                 tasks.create_task(self._renew_forever())
                 tasks.create_task(self._watch_forever())
         finally:
-            await self._session.let_go()
+            await self._session.close()
 
     def note_deadline(self, deadline: float) -> None:
         """Look at deadlines by then: something is held whose lease has to be given up then."""
@@ -148,12 +148,20 @@ class Keeper:
             await self._bell.heard(pause)
             pause = self._interval
             try:
-                await self.renew(self._holds)
+                if len(self._holds):
+                    await self.renew(self._holds)
+                elif self._session.keeps_one:
+                    await self._stay_connected()
             except Exception as error:
                 if not is_from_database(error):
                     raise
                 pause = min(self._interval / 4, 1.0)
                 _log.warning("lease.unrenewed", holds=len(self._holds), error=first_line(error))
+
+    async def _stay_connected(self) -> None:
+        """Use the connection now and then: one that firewalls have forgotten is found out late."""
+        async with self._turn:
+            await self._session.run(self._functions.clock(), patience=self._patience)
 
     async def _watch_forever(self) -> None:
         while True:

@@ -25,15 +25,11 @@ begin
       from enqueue_batch(enqueue_many.dispatches) b;
     if batch.has_met then
         return query
+        -- what was met may have ended since
         select m.*
           from unnest(batch.dispatch_ids) with ordinality i (dispatch_id, ord)
-         cross join lateral (
-             select d.*
-               from dispatch d
-              where d.dispatch_id = i.dispatch_id
-              limit 1
-         ) d
-         cross join lateral masked(d::dispatch) m
+         cross join lateral find_dispatch(i.dispatch_id) d
+         cross join lateral masked(d) m
          order by i.ord;
     else
         return query

@@ -1,7 +1,8 @@
 -- carried_run: the run that this dispatch is to carry, locked; a null row for none.
 --
 -- The one that it was enqueued with, or else the one that its holder names. A dispatch
--- whose run is done (somebody else resumed and finished it, say) carries none any more.
+-- whose run is done (somebody else resumed and finished it, say) carries none any more;
+-- a holder that names such a run is told.
 -- Who names a run that has been merged into the one carried, because the answer to the
 -- call before was lost, means that one.
 --
@@ -40,7 +41,9 @@ begin
     elsif carried.thread_id <> held.thread_id then
         raise exception 'run % is of thread %, not %', wanted, carried.thread_id,
               held.thread_id using errcode = 'PM005';
-    elsif carried.status = 'done' and held.run_id is null then
+    elsif carried.status = 'done'
+      and (held.run_id is null or carried_run.named is not null)
+    then
         raise exception 'run % is done', wanted using
             errcode = 'PM005',
             detail = format('its termination is %s', carried.termination);

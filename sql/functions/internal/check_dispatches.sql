@@ -61,8 +61,24 @@ begin
                     priority int, run_id uuid, dispatch_id uuid,
                     available_at timestamptz, delay interval, max_attempts int);
     exception when data_exception then
-        raise exception 'dispatches has a value of the wrong type: %', sqlerrm using
-            errcode = 'PM005';
+        for bad in
+            select e.ord, e.element
+              from jsonb_array_elements(check_dispatches.dispatches)
+                   with ordinality e (element, ord)
+             order by e.ord
+        loop
+            begin
+                perform count(e)
+                   from jsonb_to_record(bad.element) as e (
+                            priority int, run_id uuid, dispatch_id uuid,
+                            available_at timestamptz, delay interval, max_attempts int);
+            exception when data_exception then
+                raise exception 'element % of dispatches has a value of the wrong type',
+                      bad.ord
+                using errcode = 'PM005', detail = sqlerrm;
+            end;
+        end loop;
+        raise;
     end;
 end
 $$;

@@ -46,7 +46,11 @@ begin
            published_seq = case
                when t.published_seq = locked.last_seq then last else t.published_seq
            end,
-           pending_revision = nextval('event_id_seq'), updated_at = now
+           pending_revision = case
+               when commit_messages.written then t.pending_revision
+               else nextval('event_id_seq')
+           end,
+           updated_at = now
      where t.thread_id = locked.thread_id;
     perform record_event(
         'messages_committed', locked.thread_id, commit_messages.dispatch_id,

@@ -35,7 +35,12 @@ declare
     ready_ids uuid[];
 begin
     if first_id is not null then
-        select p.kind, p.queue, 128::smallint as priority into reader
+        select p.kind, p.queue,
+               coalesce(
+                   -- of the dispatch that has brought it, and is no more
+                   (select f.priority from find_dispatch(p.dispatch_id) f), 128
+               ) as priority
+          into reader
           from pending_message p
          where p.thread_id = ensure_reader.thread_id and p.message_id = first_id;
     elsif not exists (

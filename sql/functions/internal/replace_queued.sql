@@ -4,7 +4,8 @@
 -- they would have read, that is, what came with a dispatch that is no more and may be
 -- read by a new run, unless one is claimed that is about to read it. One that is locked
 -- (being claimed or cancelled) has started or ended, and stays out of it, and so does
--- one whose run has started: it waits for its retry, or is to go on.
+-- one whose run has started: it waits for its retry, or is to go on. So is the run that
+-- a dispatch has brought input for.
 --
 -- Locks: queued rows (skip locked), the thread.
 -- Time: the database clock.
@@ -20,6 +21,13 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+    resuming constant uuid[] := array(
+        select p.dispatch_id
+          from pending_message p
+         where p.thread_id = replace_queued.thread_id
+           and p.boundary = 'resume_input'
+           and p.dispatch_id is not null
+           and (select r.status from run r where r.run_id = p.target_run_id) <> 'done');
     queued uuid[];
 begin
     queued := array(
@@ -28,6 +36,7 @@ begin
          where d.thread_id = replace_queued.thread_id
            and d.phase in ('ready', 'blocked')
            and (select r.started_at from run r where r.run_id = d.run_id) is null
+           and d.dispatch_id <> all (resuming)
            for update skip locked)
         || array(
         select d.dispatch_id
@@ -35,6 +44,7 @@ begin
          where d.thread_id = replace_queued.thread_id
            and d.phase = 'scheduled'
            and (select r.started_at from run r where r.run_id = d.run_id) is null
+           and d.dispatch_id <> all (resuming)
            for update skip locked);
     if queued = '{}' then
         return 0;

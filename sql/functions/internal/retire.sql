@@ -116,7 +116,9 @@ begin
                case when not retire.abandoned then g.run_status end,
                case when not retire.abandoned then g.termination end,
                case
-                   when not retire.abandoned then coalesce(g.response, g.run_response)
+                   when not retire.abandoned
+                   then coalesce(
+                            case when not g.stale then g.response end, g.run_response)
                end,
                case when not retire.abandoned then g.run_error end,
                coalesce(g.error, g.last_error), slot,

@@ -63,11 +63,7 @@ begin
                   for update skip locked));
     delete from consumer c
      where c.seen_at <= cutoff
-       and not exists (
-               select
-                 from pg_stat_activity a
-                where a.pid = c.backend_pid
-                  and coalesce(a.backend_start = c.backend_start, true));
+       and not is_session(c.backend_pid, c.backend_start);
 
     purged_dispatches := purge_terminal(gc.older_than, gc.max_rows);
     for slot in 0 .. 5 loop

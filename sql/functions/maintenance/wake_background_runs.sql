@@ -51,31 +51,35 @@ begin
                   from dispatch d
                  where d.dispatch_id = r.dispatch_id
                  limit 1) is null
-           -- nor one that the run has set for itself (an alarm), as far as the front of
-           -- its lane tells
+           -- nor one that the run has set for itself since it began (an alarm; what is
+           -- older resumes nothing: see start_run), as far as the front of its lane
+           -- tells
            and not exists (
                    select
-                     from (select d.run_id
+                     from (select d.run_id, d.created_at
                              from dispatch d
                             where d.thread_id = r.thread_id
                               and d.phase in ('ready', 'blocked')
                             order by d.priority, d.seq
                             limit 100) q
                     where q.run_id = r.run_id
+                      and (q.created_at <= r.started_at) is not true
                    union all
                    select
-                     from (select d.run_id
+                     from (select d.run_id, d.created_at
                              from dispatch d
                             where d.thread_id = r.thread_id and d.phase = 'scheduled'
                             order by d.priority, d.seq
                             limit 100) s
                     where s.run_id = r.run_id
+                      and (s.created_at <= r.started_at) is not true
                    union all
                    select
                      from dispatch c
                     where c.thread_id = r.thread_id
                       and c.status = 'claimed'
-                      and c.run_id = r.run_id)
+                      and c.run_id = r.run_id
+                      and (c.created_at <= r.started_at) is not true)
          order by r.run_id
            for update skip locked
     ), resumed as materialized (

@@ -34,7 +34,7 @@ begin
     perform check_thread_id(append_messages.thread_id);
     perform check_messages(append_messages.thread_id, append_messages.messages);
     carrier := assert_lane(append_messages.thread_id, append_messages.claim_token);
-    if carrier is null or carrier <> append_messages.dispatch_id then
+    if carrier is null or carrier is distinct from append_messages.dispatch_id then
         perform assert_claim(append_messages.dispatch_id, append_messages.claim_token);
         raise exception 'dispatch % does not hold thread %',
               append_messages.dispatch_id, append_messages.thread_id
