@@ -80,8 +80,10 @@ def told(connection: Connection, thread_id: str) -> list[str]:
 
 
 @contextmanager
-def refused(sqlstate: str, match: str | None = None) -> Iterator[None]:
+def refused(
+    sqlstate: str, match: str | None = None
+) -> Iterator[pytest.ExceptionInfo[psycopg.Error]]:
     """Expect an error of that code whose message matches."""
     with pytest.raises(psycopg.Error, match=match) as caught:
-        yield
+        yield caught
     assert caught.value.sqlstate == sqlstate, caught.value

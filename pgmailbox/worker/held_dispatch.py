@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.models import DISPATCH_COLUMNS, Dispatch, DispatchStatus
 from pgmailbox.store import to_jsonb
 from pgmailbox.store.claims import Claimed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import Awaitable
+    from types import TracebackType
 
     from psycopg import AsyncConnection, Connection
 
@@ -63,19 +65,15 @@ class HeldDispatch(Dispatch):
         """
         return self.hold.cancelled
 
-    @asynccontextmanager
-    async def suspend(self) -> AsyncGenerator[None]:
+    def suspend(self) -> Suspension:
         """Keep the longer lease (``suspended_lease``) while the handler waits for a person.
 
-        The longer lease takes effect before the body runs; when it ends, the next renewal is an
+        ``async with dispatch.suspend():``, or ``with`` in a handler that runs in a thread. The
+        longer lease takes effect before the body runs; when it ends, the next renewal is an
         ordinary one. A worker that dies meanwhile is noticed only after the longer lease, unless
         its session shows it.
         """
-        await self.hold.suspend()
-        try:
-            yield
-        finally:
-            self.hold.resume()
+        return Suspension(self.hold)
 
     @overload
     def guard(self, connection: AsyncConnection[Any]) -> Awaitable[None]: ...
@@ -110,6 +108,48 @@ class HeldDispatch(Dispatch):
         call = hold.desk.functions.ack(hold.dispatch_id, hold.claim_token, stored)
         hold.may_be_acked = True
         return hold.desk.run_on(connection, call)
+
+
+class Suspension:
+    """The longer lease, for the duration of a block; see `HeldDispatch.suspend`."""
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+
+    async def __aenter__(self) -> None:
+        await self._hold.suspend()
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._hold.resume()
+
+    def __enter__(self) -> None:
+        task = self._hold.task
+        if task is None:
+            raise ClaimLost(f"the handler of dispatch {self._hold.dispatch_id} has ended")
+        if _is_on_loop():
+            raise InvalidArgument("on an event loop it is: async with dispatch.suspend()")
+        asyncio.run_coroutine_threadsafe(self._hold.suspend(), task.get_loop()).result()
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._hold.resume()
+
+
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _column(hold: Hold, name: str) -> Any:  # noqa: ANN401 - whatever the column holds

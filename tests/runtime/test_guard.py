@@ -297,3 +297,15 @@ async def test_the_next_of_its_thread_runs_while_a_handler_that_has_acked_works_
         await until_drained(mailbox)
     events = [row["event"] for row in rows(conn, "select event from pgmailbox.timeline('t')")]
     assert "released" not in events
+
+
+@pytest.mark.parametrize("call", ["guard", "ack"])
+async def test_a_connection_of_another_kind_is_refused_at_once(mailbox: Mailbox, call: str) -> None:
+    @mailbox.handler("default")
+    def work(dispatch: HeldDispatch) -> None:
+        getattr(dispatch, call)(object())  # not awaited: its claim would not be looked at
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, max_attempts=1)
+        done = await until_status(mailbox, sent, "dead_letter")
+    assert "InvalidArgument" in (done.last_error or "")

@@ -859,3 +859,111 @@ async def test_a_copy_of_what_a_handler_receives_is_as_good(mailbox: Mailbox) ->
     async with running(mailbox):
         done = await until_status(mailbox, await mailbox.enqueue("mine"), "acked")
     assert done.run_response == ["mine", False, True]
+
+
+async def test_a_handlers_attempts_are_used_up_by_crashes_too(
+    mailbox: Mailbox, conn: Connection
+) -> None:
+    ran: list[int] = []
+
+    @mailbox.handler("fragile", max_attempts=1)
+    async def work(dispatch: HeldDispatch) -> None:
+        ran.append(dispatch.attempt)
+
+    sent = await mailbox.enqueue({}, kind="fragile")
+    conn.execute("select pgmailbox.claim('crashed', '1 us')")
+    async with running(mailbox):
+        done = await until_status(mailbox, sent, "dead_letter")
+    assert ran == []
+    assert "not tried again" in (done.last_error or "")
+
+
+async def test_a_handlers_own_delay_is_not_cut_by_the_mailboxs_longest(mailbox: Mailbox) -> None:
+    @mailbox.handler("slow", retry_delay=timedelta(minutes=5))
+    async def fail(dispatch: HeldDispatch) -> None:
+        raise ValueError
+
+    async with running(mailbox):
+        sent = await mailbox.enqueue({}, kind="slow")
+        await until(lambda: has_failed(mailbox, sent))
+        found = await load(mailbox, sent.dispatch_id)
+    assert found.available_at - found.updated_at > timedelta(minutes=2)
+
+
+async def has_failed(mailbox: Mailbox, sent: Dispatch) -> bool:
+    return (await load(mailbox, sent.dispatch_id)).attempt_count > 0
+
+
+async def test_a_log_is_not_handed_what_local_variables_hold(mailbox: Mailbox) -> None:
+    @mailbox.handler("default")
+    async def fail(dispatch: HeldDispatch) -> None:
+        dsn = "postgresql://u:" + "hunter" + "2@h/db"
+        raise ValueError(len(dsn))
+
+    with capture_logs() as logs:
+        async with running(mailbox):
+            sent = await mailbox.enqueue({}, max_attempts=1)
+            await until_status(mailbox, sent, "dead_letter")
+    (failed,) = [entry for entry in logs if entry["event"] == "handler.failed"]
+    assert "ValueError" in failed["exception"]
+    assert all(isinstance(value, str | int | None) for value in failed.values()), failed
+    assert "hunter2" not in str(failed)
+
+
+async def test_a_thread_that_an_async_handler_has_begun_sees_its_timeout(mailbox: Mailbox) -> None:
+    told = threading.Event()
+
+    def work(dispatch: HeldDispatch) -> None:
+        while not dispatch.cancelled:
+            time.sleep(0.01)
+        told.set()
+
+    @mailbox.handler("default", timeout=0.1)
+    async def run(dispatch: HeldDispatch) -> None:
+        await asyncio.to_thread(work, dispatch)
+
+    async with running(mailbox):
+        await mailbox.enqueue({}, max_attempts=1)
+        assert await asyncio.to_thread(told.wait, 60)
+
+
+async def test_a_handler_in_a_thread_keeps_the_longer_lease_by_with(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=5, suspended_lease=3600)
+    seen: list[float] = []
+
+    def remaining(dispatch: HeldDispatch) -> float:
+        query = "select extract(epoch from lease_until - now()) as left from pgmailbox.dispatches"
+        with psycopg.connect(conn.info.dsn) as own:
+            (row,) = rows(own, f"{query} where dispatch_id = %s", [dispatch.dispatch_id])
+        return float(row["left"])
+
+    @mailbox.handler("default")
+    def work(dispatch: HeldDispatch) -> None:
+        with dispatch.suspend():
+            seen.append(remaining(dispatch))
+
+    @mailbox.handler("async")
+    async def mistaken(dispatch: HeldDispatch) -> None:
+        with dispatch.suspend():
+            pass
+
+    async with running(mailbox):
+        await until_status(mailbox, await mailbox.enqueue({}), "acked")
+        wrong = await mailbox.enqueue({}, kind="async", max_attempts=1)
+        done = await until_status(mailbox, wrong, "dead_letter")
+    assert seen[0] > 3000
+    assert "async with" in (done.last_error or "")
+
+
+async def test_a_keyboard_interrupt_of_a_threads_own_is_a_failed_attempt(mailbox: Mailbox) -> None:
+    @mailbox.handler("default")
+    def fail(dispatch: HeldDispatch) -> None:
+        raise KeyboardInterrupt
+
+    async with running(mailbox) as handle:
+        sent = await mailbox.enqueue({}, max_attempts=1)
+        done = await until_status(mailbox, sent, "dead_letter")
+        assert handle.is_running
+    assert "KeyboardInterrupt" in (done.last_error or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -473,3 +474,37 @@ async def test_of_a_pool_that_mailboxes_share_no_more_is_kept_than_it_can_spare(
         for session in sessions:
             await session.let_go()
         assert Store(pool).can_spare
+
+
+async def test_nor_is_there_where_all_ask_at_the_same_moment(dsn: str) -> None:
+    async with AsyncConnectionPool(dsn, min_size=4, max_size=4, open=False) as pool:
+        sessions = [Session(Store(pool)) for _ in range(4)]
+        clock = Functions("pgmailbox").clock()
+        async with AsyncExitStack() as others:
+            for _ in sessions:
+                await others.enter_async_context(pool.connection())
+            asked = [asyncio.create_task(session.run(clock)) for session in sessions]
+            await wait_until_async(lambda: pool.get_stats()["requests_waiting"] == 4)
+        await asyncio.gather(*asked)
+        assert sum(session.keeps_one for session in sessions) == 1
+        for session in sessions:
+            await session.close()
+        assert Store(pool).can_spare
+        await sessions[0].run(clock)
+        assert not sessions[0].keeps_one, "it was closed"
+
+
+async def test_the_connection_for_renewals_is_used_while_nothing_is_held(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=3, lease_renewal_interval=0.1, sweep_interval=600)
+    mailbox.handler("default")(lambda dispatch: time.sleep(0.5))
+    with capture_logs() as logs:
+        async with running(mailbox):
+            await until_status(mailbox, await mailbox.enqueue({}), "acked")
+            conn.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where query like '%renew_leases%' or query like '%\"clock\"%'"
+            )
+            await wait_until_async(lambda: any(e["event"] == "lease.unrenewed" for e in logs))
+            await until_status(mailbox, await mailbox.enqueue({}), "acked")

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
@@ -29,6 +30,8 @@ from tests.runtime.houses import load, running, until, until_drained, until_stat
 from tests.sessions import one, rows, wait_until_async
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import psycopg
 
     from pgmailbox import HeldDispatch
@@ -700,3 +703,29 @@ def test_a_child_that_leaves_a_sync_mailbox_ends_no_connection_of_its_parents(ds
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING_AND_LEAVING, dsn]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_a_malformed_listen_dsn_is_refused_at_the_start(new_mailbox: NewMailbox) -> None:
+    mailbox = new_mailbox(listen_dsn="garbage")
+    with pytest.raises(InvalidArgument, match="DSN"):
+        await mailbox.start_lifecycle_ready()
+    with pytest.raises(InvalidArgument, match="DSN"):
+        mailbox.start_lifecycle()
+
+
+async def test_a_service_may_name_the_application(
+    new_mailbox: NewMailbox,
+    dsn: str,
+    conn: Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "services"
+    settings = {**conninfo_to_dict(dsn), "application_name": "by service"}
+    lines = [f"{name}={value}" for name, value in settings.items()]
+    unnamed = [line for line in lines if not line.startswith("application_name=")]
+    file.write_text("\n".join(["[named]", *lines, "[unnamed]", *unnamed, ""]))
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    for service, name in (("named", "by service"), ("unnamed", "pgmailbox:me")):
+        await new_mailbox(f"service={service}", consumer_id="me").open()
+        assert rows(conn, "select from pg_stat_activity where application_name = %s", [name])

@@ -20,6 +20,7 @@ from pgmailbox import LifecycleConfig, Mailbox, MailboxConfig, Unavailable
 from pgmailbox.backoff import persistently
 from pgmailbox.maintenance import Maintenance
 from pgmailbox.store import Functions, Store
+from pgmailbox.store.connections import connect_listener
 from pgmailbox.store.watch import Watch
 from pgmailbox.telemetry import get_logger
 from tests.runtime.apps import entries, make_ledger
@@ -503,3 +504,29 @@ async def test_a_connection_that_was_given_up_is_used_no_more(dsn: str) -> None:
         await asyncio.sleep(0.2)
     assert watch.is_lost
     assert connection.closed
+
+
+async def test_a_cancellation_of_the_applications_own_does_not_end_the_listener(dsn: str) -> None:
+    async def shared() -> str:
+        raise asyncio.CancelledError  # of a task of its own that it awaits
+
+    pool = AsyncConnectionPool(shared, open=False)
+    with pytest.raises(psycopg.OperationalError, match="cancelled"):
+        await connect_listener(pool, MailboxConfig())
+
+
+async def test_a_ready_start_after_a_plain_one_gives_up_as_it_was_told(
+    new_mailbox: NewMailbox, own_server: EmbeddedPostgres
+) -> None:
+    mailbox = new_mailbox(own_server.dsn)
+    own_server.stop()
+    handle = mailbox.start_lifecycle()
+    with pytest.raises(Unavailable):
+        await mailbox.start_lifecycle_ready(
+            LifecycleConfig(recovery_attempts=2, recovery_retry_delay=0.01)
+        )
+    assert handle.is_running
+    assert mailbox.start_lifecycle() is handle
+    own_server.start()
+    assert await mailbox.start_lifecycle_ready() is handle
+    await handle.shutdown()

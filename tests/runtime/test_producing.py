@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import pickle
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ import pytest
 from psycopg import AsyncConnection, postgres
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb, JsonbBinaryDumper
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgmailbox import (
@@ -29,7 +31,7 @@ from pgmailbox import (
 )
 from pgmailbox.models import new_dispatch
 from pgmailbox.requests import CHUNK
-from tests.runtime.houses import running, until_drained, until_status
+from tests.runtime.houses import load, running, until_drained, until_status
 from tests.sessions import one, rows, wait_until_async
 
 if TYPE_CHECKING:
@@ -604,3 +606,28 @@ async def test_the_listening_session_is_of_the_pools_own_class(
             listening = one(conn, query)["backend_pid"]
             who = "select application_name from pg_stat_activity where pid = %s"
             assert one(conn, who, [listening])["application_name"] == "by class"
+
+
+class _OwnJson(JsonbBinaryDumper):
+    """A dumper that does not ask how the value wants to be dumped."""
+
+    def dump(self, obj: Any) -> bytes:  # noqa: ANN401 - as there
+        return b"\x01" + json.dumps(obj.obj).encode()
+
+
+async def test_a_dumper_of_the_applications_own_gets_the_payload(
+    mailbox: Mailbox, dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        connection.adapters.register_dumper(Jsonb, _OwnJson)
+        sent = await mailbox.enqueue({"a": 1}, connection=connection)
+    assert (await load(mailbox, sent.dispatch_id)).payload == {"a": 1}
+
+
+async def test_a_priority_may_be_of_an_int_enum(mailbox: Mailbox) -> None:
+    class Priority(IntEnum):
+        HIGH = 3
+
+    sent = await mailbox.enqueue({}, priority=Priority.HIGH)
+    assert type(sent.priority) is int
+    assert sent.priority == 3

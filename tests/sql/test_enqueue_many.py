@@ -206,3 +206,9 @@ def test_a_key_that_only_a_stale_dispatch_has_does_not_change_the_order(
     assert drained(conn) == ids(sent)
     [gone] = call(conn, "load_dispatch", dispatch_id=stale["dispatch_id"])
     assert gone["status"] == "superseded"
+
+
+def test_an_element_with_a_value_of_the_wrong_type_is_named(conn: Connection) -> None:
+    with refused("PM005", "element 2 of dispatches") as caught:
+        many(conn, {}, {"priority": "x"}, {"run_id": "y"})
+    assert "x" in (caught.value.diag.message_detail or "")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.calls import (
     call,
@@ -140,3 +141,11 @@ def test_the_epoch_counts_the_interrupts(conn: Connection) -> None:
         call_one(conn, "interrupt", thread_id="t")
     assert scalar(conn, "current_dispatch_epoch", thread_id="t") == 3
     assert scalar(conn, "current_dispatch_epoch", thread_id="u") == 0
+
+
+def test_what_is_left_unread_is_as_urgent_as_it_came(conn: Connection) -> None:
+    named = {"thread_id": "t", "messages": Jsonb([{"id": "a"}]), "when_busy": "queue"}
+    call_one(conn, "submit", **named, priority=7)
+    call_one(conn, "interrupt", thread_id="t")
+    (reader,) = call(conn, "list_dispatches", thread_id="t", statuses=["queued"])
+    assert reader["priority"] == 7

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
-from tests.calls import call, call_one, claimed, fence, refused
-from tests.mailboxes import bodies, committed, delivered, finish, names, start, started
+from tests.calls import call, call_one, claimed, fence, refused, scalar
+from tests.mailboxes import bodies, committed, delivered, finish, names, pending, start, started
 from tests.sessions import one
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    import psycopg
 
     Connection = psycopg.Connection[Any]
     Row = dict[str, Any]
@@ -153,3 +152,26 @@ def test_a_tombstone_is_not_brought_back(conn: Connection) -> None:
     with refused("PM007"):
         conn.execute("update pgmailbox.message set removed_at = null, payload = '{}'")
     assert one(conn, "select removed_at is null as back from pgmailbox.messages") == {"back": False}
+
+
+def test_what_a_run_appends_changes_nothing_of_the_pending_queue(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    delivered(conn, "b", "c")
+    seen = scalar(conn, "pending_queue_revision", thread_id="t")
+    append(conn, held, run_id, "x")
+    assert scalar(conn, "pending_queue_revision", thread_id="t") == seen
+    call(
+        conn,
+        "reorder_pending",
+        thread_id="t",
+        message_ids=["c", "b"],
+        expected_queue_revision=seen,
+    )
+    assert pending(conn) == ["c", "b"]
+
+
+def test_an_append_names_the_dispatch_that_holds_the_lane(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    with pytest.raises(psycopg.Error):
+        append(conn, held, run_id, "x", dispatch_id=None)
+    assert committed(conn) == ["a"]

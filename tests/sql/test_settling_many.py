@@ -196,3 +196,12 @@ def test_what_a_lost_claim_says_is_not_stored_when_the_new_one_settles_in_the_sa
     call(conn, name, **fences(*(dispatch for dispatch, _ in order)), **more)
     found = loaded(conn, held)
     assert found["run_response" if name == "ack_many" else "last_error"] == "held"
+
+
+def test_nothing_of_a_stale_acks_response_is_stored(conn: Connection) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    call_one(conn, "interrupt", thread_id="t")
+    assert call(conn, "ack_many", **fences(held), responses=[Jsonb({"x": 1})]) == []
+    found = loaded(conn, held)
+    assert (found["status"], found["run_response"]) == ("superseded", None)

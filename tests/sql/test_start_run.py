@@ -454,3 +454,18 @@ def test_an_alarm_that_has_failed_and_was_overtaken_by_a_message_resumes_its_run
     assert again["dispatch_id"] == alarm["dispatch_id"]
     start(conn, again)
     assert run(conn, run_id)["status"] == "running"
+
+
+def test_a_run_that_is_named_and_done_is_refused_also_on_a_dispatch_that_carries_it(
+    conn: Connection,
+) -> None:
+    held, run_id = started(conn, "a")
+    finish(conn, held, run_id)
+    enqueued(conn, thread_id="t", run_id=run_id)
+    delivered(conn, "b", ensure_dispatch=False)
+    held = claimed(conn)
+    with refused("PM005", f"run {run_id} is done"):
+        start(conn, held, run_id)
+    assert pending(conn) == ["b"]
+    assert loaded(conn, held)["status"] == "claimed"
+    assert names(start(conn, held)) == ["b"], "a worker, which names none, is there for messages"

@@ -8,6 +8,7 @@ import pytest
 from tests.calls import call, call_one, claimed, claims, enqueued, fence, loaded, refused, told
 from tests.mailboxes import (
     bodies,
+    carried,
     committed,
     delivered,
     drained,
@@ -307,3 +308,15 @@ def test_replace_retracts_nothing_that_no_new_run_could_read(conn: Connection) -
     enqueued(conn, thread_id="t")
     assert submit(conn, "m", when_busy="replace")["outcome"] == "replaced"
     assert pending(conn) == ["n", "m"]
+
+
+def test_replace_leaves_alone_what_has_brought_input_for_a_waiting_run(conn: Connection) -> None:
+    held, run_id = started(conn, "a")
+    wait(conn, held, run_id)
+    delivered(conn, "answer", boundary="resume_input", target_run_id=run_id)
+    submit(conn, "b", when_busy="queue")
+    assert submit(conn, "c", when_busy="replace")["outcome"] == "replaced"
+    assert pending(conn) == ["answer", "c"]
+    held = claimed(conn)
+    assert names(start(conn, held)) == ["answer", "c"]
+    assert carried(conn, held) == run_id

@@ -81,3 +81,13 @@ def test_one_that_has_set_itself_an_alarm_is_left_alone(
     assert page(conn) == [(run_id, False)]
     call(conn, "cancel", dispatch_id=set_by_it["dispatch_id"])
     assert page(conn) == [(run_id, True)]
+
+
+def test_what_was_to_start_it_is_no_alarm(conn: Connection) -> None:
+    run_id = call_one(conn, "create_run", thread_id="t")["run_id"]
+    for _ in range(2):
+        enqueued(conn, thread_id="t", run_id=run_id)
+    held = claimed(conn)
+    call(conn, "start_run", run_id=None, **fence(held))
+    wait(conn, held, run_id, "background_tasks")
+    assert page(conn) == [(run_id, True)], "the second resumes nothing"

@@ -59,3 +59,12 @@ def test_everything_but_the_password_can_be_read() -> None:
 def test_an_empty_dsn_leaves_everything_to_libpq() -> None:
     assert parsed("") == {}
     assert redacted("") == ""
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    ["postgresql://h/db?user=me@corp", "postgresql://u:p@h/db?application_name=a@b"],
+)
+def test_an_at_sign_in_the_query_is_what_libpq_takes_it_for(dsn: str) -> None:
+    assert parsed(dsn)["host"] == "h"
+    assert redacted(dsn) == "<malformed DSN, not shown>", "it could still be of a password"
