@@ -84,7 +84,7 @@ async def persistently(
     return await retrying(attempt)
 
 
-def glances(deadline: float) -> Iterator[float]:
+def poll_pauses(deadline: float) -> Iterator[float]:
     """Return the pauses between looks at what will be so soon, until then by the monotonic clock.
 
     They grow from 5 ms to 100 ms; the last one ends at the deadline.

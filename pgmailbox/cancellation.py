@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def apart(work: Awaitable[T]) -> T:
+async def in_own_task(work: Awaitable[T]) -> T:
     """Await what an application has given us, in a task of its own.
 
     How that code takes a cancellation (a library may leave a timeout's mark on its task) then does

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgmailbox.backoff import glances
+from pgmailbox.backoff import poll_pauses
 from pgmailbox.config import as_timedelta
 from pgmailbox.messages import COMMAND_MARGIN
 from pgmailbox.store import NOTHING
@@ -337,7 +337,7 @@ class Conversations:
         )
         if command_id is None:
             return False
-        for pause in glances(deadline):
+        for pause in poll_pauses(deadline):
             if await self._run(self._functions.is_command_taken(command_id)):
                 return True
             await asyncio.sleep(pause)

@@ -250,7 +250,7 @@ def is_away(error: BaseException) -> bool:
     return error.sqlstate.startswith(_AWAY)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed a moment later: away, or a timeout or a conflict."""
     return is_away(error) or (
         isinstance(error, psycopg.OperationalError) and not isinstance(error, PoolClosed)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgmailbox import metrics
 from pgmailbox.backoff import pause
-from pgmailbox.cancellation import apart, heed_cancellation, times_cancelled
+from pgmailbox.cancellation import heed_cancellation, in_own_task, times_cancelled
 from pgmailbox.config import as_timedelta
 from pgmailbox.errors import first_line
 from pgmailbox.models import GcReport, SweepReport
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pgmailbox.config import MailboxConfig
     from pgmailbox.models import Abandoned
-    from pgmailbox.store import Functions, Runs
+    from pgmailbox.store import CallRunner, Functions
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Maintenance:
 
     def __init__(
         self,
-        store: Runs,
+        store: CallRunner,
         functions: Functions,
         config: MailboxConfig,
         *,
@@ -212,7 +212,7 @@ class Maintenance:
         try:
             result = self._callback()
             if inspect.isawaitable(result):
-                await apart(result)
+                await in_own_task(result)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and times_cancelled():
                 raise  # we are cancelled, and not something that it has waited for

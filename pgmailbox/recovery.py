@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from uuid import UUID
 
-    from pgmailbox.store import Call, Functions, Runs
+    from pgmailbox.store import Call, CallRunner, Functions
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class RecoveryReport:
 class Recovery:
     """Runs recovery passes."""
 
-    def __init__(self, store: Runs, functions: Functions) -> None:
+    def __init__(self, store: CallRunner, functions: Functions) -> None:
         self._store = store
         self._functions = functions
 

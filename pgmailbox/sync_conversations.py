@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgmailbox.backoff import glances
+from pgmailbox.backoff import poll_pauses
 from pgmailbox.config import as_timedelta
 from pgmailbox.messages import COMMAND_MARGIN
 from pgmailbox.store import NOTHING
@@ -282,7 +282,7 @@ class SyncConversations:
         )
         if command_id is None:
             return False
-        for pause in glances(deadline):
+        for pause in poll_pauses(deadline):
             if self._run(self._functions.is_command_taken(command_id)):
                 return True
             time.sleep(pause)

@@ -73,3 +73,21 @@ def is_blocked(connection: Connection, pid: int) -> bool:
 def wait_blocked(connection: Connection, pid: int, deadline: float = DEADLINE) -> None:
     """Return once that backend waits for a lock."""
     wait_until(lambda: is_blocked(connection, pid), deadline)
+
+
+def blocked_pids(connection: Connection) -> list[int]:
+    """Return the backends of this database that wait for a lock; another's are not ours."""
+    query = """
+        select pid from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'
+    """
+    return [row["pid"] for row in rows(connection, query)]
+
+
+def listening_pids(connection: Connection) -> list[int]:
+    """Return the backends of this database whose last statement was LISTEN."""
+    query = """
+        select pid from pg_stat_activity
+         where datname = current_database() and query ilike 'listen%'
+    """
+    return [row["pid"] for row in rows(connection, query)]

@@ -15,7 +15,7 @@ import psycopg
 
 from pgmailbox.cli.failures import NO, UNREACHABLE, complain
 from pgmailbox.cli.signals import Signals, leave_at_once, leave_within
-from pgmailbox.errors import Unavailable, is_away, is_passing
+from pgmailbox.errors import Unavailable, is_away, is_transient
 from pgmailbox.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def _is_any_left(mailbox: Mailbox) -> bool:
     try:
         return await mailbox.work_left()
     except (psycopg.Error, Unavailable) as error:
-        if not is_passing(error):
+        if not is_transient(error):
             raise
         return True  # the worker reconnects; so do we, at the next look
 

@@ -15,7 +15,7 @@ Every transition of a dispatch is one of these calls: nothing here changes a tab
 """
 
 from pgmailbox.store.batches import Enqueued
-from pgmailbox.store.blocking import BlockingStore, Runs, SyncStore, without_loop
+from pgmailbox.store.blocking import BlockingStore, CallRunner, SyncStore, without_loop
 from pgmailbox.store.calls import Call
 from pgmailbox.store.combining import Combiner
 from pgmailbox.store.cursors import check_connection, check_encoding
@@ -30,11 +30,11 @@ __all__ = [
     "PATIENCE",
     "BlockingStore",
     "Call",
+    "CallRunner",
     "Combiner",
     "EnqueueRequest",
     "Enqueued",
     "Functions",
-    "Runs",
     "Session",
     "Store",
     "SyncStore",

@@ -48,7 +48,7 @@ def _executed(call: Call[T], connection: Connection[Any]) -> T:
         return call.read(cursor.fetchall())
 
 
-class Runs(Protocol):
+class CallRunner(Protocol):
     """Runs calls, each as a transaction of its own: a `Store`, or a `BlockingStore`."""
 
     async def run(self, call: Call[T], *, patience: float | None = None) -> T:

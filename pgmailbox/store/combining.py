@@ -40,7 +40,7 @@ _MOST: Final = 200
 """Enqueues in one statement, so that none waits long for what is before it."""
 
 
-class Run(Protocol):
+class RunCall(Protocol):
     """Runs a call as a transaction of its own."""
 
     async def __call__(self, call: Call[T]) -> T:
@@ -58,7 +58,7 @@ class _Asked:
 class Combiner:
     """Enqueues for the callers of one event loop."""
 
-    def __init__(self, functions: Functions, run: Run) -> None:
+    def __init__(self, functions: Functions, run: RunCall) -> None:
         self._functions = functions
         self._run = run
         self._turn: asyncio.TimerHandle | None = None

@@ -19,7 +19,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pgmailbox.cancellation import apart, times_cancelled
+from pgmailbox.cancellation import in_own_task, times_cancelled
 from pgmailbox.config import named
 from pgmailbox.dsn import parsed, redacted
 from pgmailbox.errors import Unavailable
@@ -109,7 +109,7 @@ async def connect_listener(
     if isinstance(target, str):
         return await connect(target, config)
     try:
-        return await apart(_connect_as(target, config))
+        return await in_own_task(_connect_as(target, config))
     except asyncio.CancelledError as error:
         if times_cancelled():
             raise

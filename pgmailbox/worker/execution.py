@@ -21,7 +21,7 @@ from pgmailbox.store.documents import to_json
 from pgmailbox.telemetry import get_logger, in_full
 from pgmailbox.worker.held_dispatch import HeldDispatch
 from pgmailbox.worker.hold import LetGo
-from pgmailbox.worker.run import begun
+from pgmailbox.worker.run import start_run
 from pgmailbox.worker.verdicts import (
     Ack,
     Dead,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _log: Final = get_logger("worker")
 _RETURNED: Final = "the handler's return value"
 _NOTHING: Final = Ack()
-_SAYINGS: Final = (DeadLetter, Retry, RunEnds, RunWaits, Snooze)
+_OUTCOMES: Final = (DeadLetter, Retry, RunEnds, RunWaits, Snooze)
 """What a handler raises to say what is to become of its dispatch."""
 
 
@@ -97,7 +97,7 @@ class Execution:
     async def _call_within(self, limit: timedelta) -> Verdict:
         seconds = limit.total_seconds()
         # for what the handler has left to a thread
-        telling = asyncio.get_running_loop().call_later(seconds, self._hold.tell)
+        telling = asyncio.get_running_loop().call_later(seconds, self._hold.mark_cancelled)
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
@@ -116,7 +116,7 @@ class Execution:
         return _acked(await result if inspect.isawaitable(result) else result)
 
     async def _carry(self, dispatch: HeldDispatch) -> Verdict:
-        run = self._run = await begun(dispatch)
+        run = self._run = await start_run(dispatch)
         if run is None:
             return Settled()
         try:
@@ -151,7 +151,7 @@ class Execution:
         try:
             result, error = await asyncio.shield(running)
         except asyncio.CancelledError:
-            self._hold.tell()
+            self._hold.mark_cancelled()
             await _until_done(running)
             raise
         match error:
@@ -256,7 +256,7 @@ def _only_outcome(error: BaseException) -> BaseException:
         if others:
             return error
         inner = first
-    return inner if isinstance(inner, _SAYINGS) else error
+    return inner if isinstance(inner, _OUTCOMES) else error
 
 
 def _acked(returned: object) -> Ack:

@@ -38,7 +38,7 @@ from pgmailbox.config import as_timedelta
 from pgmailbox.errors import PgMailboxError, is_from_database
 from pgmailbox.store import Session
 from pgmailbox.telemetry import get_logger
-from pgmailbox.worker.verdicts import loads
+from pgmailbox.worker.verdicts import ack_loads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -236,7 +236,7 @@ class Fetcher:
 
     async def _exchange(self, room: int) -> None:
         """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
-        acks, *rest = loads(self._acks)
+        acks, *rest = ack_loads(self._acks)
         self._acks = list(chain.from_iterable(rest))
         call = self._functions.ack_and_claim(
             [hold.key for hold, _ in acks],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from pgmailbox.store import Call, Functions, Runs
+    from pgmailbox.store import Call, CallRunner, Functions
     from pgmailbox.store.claims import Claimed
     from pgmailbox.worker.verdicts import Verdict
 
@@ -117,7 +117,9 @@ class Hold:
         """Whether a failure makes it a dead letter."""
         return self.attempt >= self.claimed.max_attempts
 
-    async def is_acked(self, over: Runs | None = None, *, patience: float | None = None) -> bool:
+    async def is_acked(
+        self, over: CallRunner | None = None, *, patience: float | None = None
+    ) -> bool:
         """Look whether its handler has acked it. One that is nowhere any more was acked and purged.
 
         ``over``: what runs the call, where it is not to wait for a connection of the pool.
@@ -126,7 +128,7 @@ class Hold:
         found = await (over or self.desk.store).run(call, patience=patience)
         return found is None or found.status == DispatchStatus.ACKED
 
-    def tell(self) -> None:
+    def mark_cancelled(self) -> None:
         """Let the handler see that it should end."""
         self.cancelled = True
 
@@ -138,7 +140,7 @@ class Hold:
         first = self.let_go is None
         if first:
             self.let_go = why
-        self.tell()
+        self.mark_cancelled()
         if self.task is not None and (first or why is LetGo.STOPPED):
             self.task.cancel()
 

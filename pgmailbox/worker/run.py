@@ -15,7 +15,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from pgmailbox.backoff import persistently
-from pgmailbox.errors import ClaimLost, InvalidArgument, is_away, is_passing
+from pgmailbox.errors import ClaimLost, InvalidArgument, is_away, is_transient
 from pgmailbox.messages import WaitingReason
 from pgmailbox.outcomes import RunEnds, RunWaits
 from pgmailbox.store import Store, to_jsonb
@@ -279,7 +279,7 @@ class UnseenMessages(Exception):  # noqa: N818 - what the attempt failed with, n
     """An attempt ended without its handler having seen all that its run has read."""
 
 
-async def begun(dispatch: HeldDispatch) -> Run | None:
+async def start_run(dispatch: HeldDispatch) -> Run | None:
     """Start the run that a dispatch carries, or makes; None where there is nothing to be read.
 
     In that case the dispatch is acked already. A call whose connection breaks is sent again; a run
@@ -295,7 +295,7 @@ async def begun(dispatch: HeldDispatch) -> Run | None:
         lambda: store.run(start),
         log=_log,
         what="start_run",
-        on=lambda e: is_away(e) or (is_passing(e) and next(tries, None) is not None),
+        on=lambda e: is_away(e) or (is_transient(e) and next(tries, None) is not None),
     )
     if not messages and dispatch.run_id is None:
         return None

@@ -33,8 +33,8 @@ from pgmailbox.worker.verdicts import (
     Settled,
     Supersede,
     Wait,
-    loads,
-    plainer,
+    ack_loads,
+    storable,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Settler:
                 await self._contained([one], self._send([one]))
             return
         hold, verdict = group[0]
-        other = plainer(verdict, error)
+        other = storable(verdict, error)
         if isinstance(error, ClaimLost):
             await self._after_loss(hold, verdict)
         elif other is not None and _is_for_good(error):
@@ -219,7 +219,7 @@ class Settler:
             groups[likeness].append((hold, verdict))
         for group in groups.values():
             acks = [(hold, verdict) for hold, verdict in group if isinstance(verdict, Ack)]
-            yield from loads(acks) if acks else (group,)
+            yield from ack_loads(acks) if acks else (group,)
 
     def _call_for(self, group: Batch) -> Call[list[Any]]:
         ids = [hold.key for hold, _ in group]

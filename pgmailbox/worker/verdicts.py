@@ -24,7 +24,7 @@ class Ack:
     response: str | None = None
 
 
-def loads(acks: Sequence[tuple[Hold, Ack]]) -> Iterator[Sequence[tuple[Hold, Ack]]]:
+def ack_loads(acks: Sequence[tuple[Hold, Ack]]) -> Iterator[Sequence[tuple[Hold, Ack]]]:
     """Cut acks into what goes into one call: all of them, unless their responses are heavy."""
     return chunked(acks, len(acks), weight=lambda pair: len(pair[1].response or ""))
 
@@ -92,7 +92,7 @@ class Drop:
 Verdict = Ack | Nack | Dead | Release | Supersede | Finish | Wait | Settled | Drop
 
 
-def plainer(verdict: Verdict, error: Exception) -> Verdict | None:
+def storable(verdict: Verdict, error: Exception) -> Verdict | None:
     """Return what to settle instead of a verdict that the database does not accept, if anything.
 
     A result that cannot be stored makes a failed attempt; an error text that cannot, plain ASCII.

@@ -11,7 +11,7 @@ import pytest
 
 from pgmailbox import EnqueueRequest, InvalidArgument, Mailbox
 from pgmailbox.store import Combiner, Functions
-from tests.sessions import rows, wait_until_async
+from tests.sessions import blocked_pids, rows, wait_until_async
 
 if TYPE_CHECKING:
     from pgmailbox import Dispatch
@@ -106,8 +106,7 @@ async def test_one_that_waits_for_its_key_holds_up_nobody(
     other = connect(autocommit=False)
     other.execute("select from pgmailbox.enqueue(dedupe_key => 'k')")
     waiting = asyncio.create_task(mailbox.enqueue({"n": -1}, dedupe_key="k"))
-    blocked = "select from pg_stat_activity where wait_event_type = 'Lock'"
-    await wait_until_async(lambda: rows(conn, blocked))
+    await wait_until_async(lambda: blocked_pids(conn))
     for _ in range(2):
         await asyncio.wait_for(at_once(mailbox, 10), 30)
     assert not waiting.done()
@@ -153,10 +152,9 @@ async def test_a_connection_that_breaks_is_told_to_all_of_the_batch(
     other = connect(autocommit=False)
     other.execute("lock table pgmailbox.dispatch in access exclusive mode")
     tasks = [asyncio.create_task(mailbox.enqueue({"n": n})) for n in range(5)]
-    waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock'"
-    await wait_until_async(lambda: len(rows(conn, waiting)) == 2)
-    for row in rows(conn, waiting):
-        conn.execute("select pg_terminate_backend(%s)", [row["pid"]])
+    await wait_until_async(lambda: len(blocked_pids(conn)) == 2)
+    for pid in blocked_pids(conn):
+        conn.execute("select pg_terminate_backend(%s)", [pid])
     found = await asyncio.gather(*tasks, return_exceptions=True)
     other.rollback()
     assert all(isinstance(f, psycopg.OperationalError) for f in found)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until_drained, until_status
-from tests.sessions import rows, wait_until, wait_until_async
+from tests.sessions import listening_pids, wait_until, wait_until_async
 
 if TYPE_CHECKING:
     import psycopg
@@ -276,8 +276,7 @@ async def test_one_that_comes_while_a_claim_is_on_its_way_is_heard(
 
     calls.after = hold_back
     async with running(mailbox) as handle:
-        listening = "select from pg_stat_activity where query ilike 'listen%'"
-        await wait_until_async(lambda: rows(conn, listening))
+        await wait_until_async(lambda: listening_pids(conn))
         sent = await mailbox.enqueue({}, thread_id="t")
         await taken.wait()
         if names == "the dispatch":
@@ -306,8 +305,7 @@ async def test_one_that_is_about_others_costs_no_renewal(
     mailbox.handler("default")(lambda dispatch: None)
     calls.after = hold_back
     async with running(mailbox) as handle:
-        listening = "select from pg_stat_activity where query ilike 'listen%'"
-        await wait_until_async(lambda: rows(conn, listening))
+        await wait_until_async(lambda: listening_pids(conn))
         sent = await mailbox.enqueue({}, thread_id="t")
         await taken.wait()
         said = {"event": "interrupt", "thread_id": "other", "dispatch_id": str(uuid4())}

@@ -299,8 +299,8 @@ async def test_a_handler_may_ack_in_its_own_transaction(
         await wait_until_async(
             lambda: rows(
                 conn,
-                "select from pg_stat_activity where state = 'idle in transaction'"
-                " and query like 'select pgmailbox.ack%%'",
+                "select from pg_stat_activity where datname = current_database()"
+                " and state = 'idle in transaction' and query like 'select pgmailbox.ack%%'",
             )
         )
         await asyncio.sleep(1.2)  # beyond two leases: renewals do not wait for that transaction

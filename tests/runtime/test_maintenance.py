@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[tuple[Any, ...]]
 
 CLAIM = "select from pgmailbox.claim('someone', lease => %s, max_dispatches => 10)"
+CLAIM_ONE = "select from pgmailbox.claim_dispatch(%s, 'someone', lease => %s)"
 
 
 async def test_a_sweep_gives_expired_leases_back_and_says_when_the_next_is_due(
@@ -76,10 +78,7 @@ async def test_the_loops_sweep_and_clean_up_and_call_back(
     with capture_logs() as logs:
         async with running(mailbox, config=LifecycleConfig(maintenance_callback=call_back)):
             sent = await mailbox.enqueue({}, thread_id="t", delay=3600)
-            conn.execute(
-                "select from pgmailbox.claim_dispatch(%s, 'someone', lease => '200 ms')",
-                [sent.dispatch_id],
-            )
+            conn.execute(CLAIM_ONE, [sent.dispatch_id, "200 ms"])
 
             async def is_gone() -> bool:  # reclaimed, run and removed
                 return await mailbox.load_dispatch(sent.dispatch_id) is None
@@ -123,37 +122,43 @@ async def test_a_pass_that_fails_ends_no_loop(new_mailbox: NewMailbox, conn: Con
             await wait_until_async(lambda: wanted <= {entry["event"] for entry in logs})
             conn.execute("alter function pgmailbox.gc_gone(interval, int) rename to gc")
             conn.execute("alter function pgmailbox.next_gone() rename to next_lease_expiry")
-            sent = await mailbox.enqueue({}, thread_id="t")
-            conn.execute(CLAIM, ["50 ms"])
             mailbox.handler("default")(lambda dispatch: None)
-            await until_status(mailbox, sent, "acked")
+            sent = await mailbox.enqueue({}, thread_id="t", delay=3600)
+            conn.execute(CLAIM_ONE, [sent.dispatch_id, "50 ms"])
+            done = await until_status(mailbox, sent, "acked")
+            assert done.attempt_count == 1, "it was swept"
             assert handle.is_running
 
 
 async def test_a_lapsed_lease_whose_row_is_locked_does_not_keep_the_sweep_spinning(
-    new_mailbox: NewMailbox, conn: Connection, dsn: str
+    new_mailbox: NewMailbox, conn: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mailbox = new_mailbox(sweep_interval=0.05)
-    sent = await mailbox.enqueue({}, thread_id="t")
-    conn.execute(CLAIM, ["10 ms"])
+    monkeypatch.setattr("pgmailbox.maintenance._SHARE", 0)  # a rest that would hide a spin
+    mailbox = new_mailbox()
+    mailbox.handler("default")(lambda dispatch: None)
+    passes: list[float] = []
     async with running(mailbox) as handle:
-        mailbox.handler("default")(lambda dispatch: None)
-        passes: list[int] = []
         maintenance = handle._maintenance
         sweep = maintenance.sweep
 
         async def counted() -> Any:  # noqa: ANN401 - passed through
-            passes.append(1)
+            passes.append(time.monotonic())
             return await sweep()
 
+        maintenance.sweep = counted  # type: ignore[method-assign]
+        sent = await mailbox.enqueue({}, thread_id="t", delay=3600)
+        conn.execute(CLAIM_ONE, [sent.dispatch_id, "2 s"])
         with psycopg.connect(dsn) as handler:  # settles, and takes its time to commit
             handler.execute("select from pgmailbox.dispatch for update")
-            maintenance._longest = 30
-            maintenance.sweep = counted  # type: ignore[method-assign]
+            passes.clear()
+            held = "select status, lease_until < clock_timestamp() as late from pgmailbox.dispatch"
+            await wait_until_async(lambda: one(conn, held)["late"] and passes)
             await asyncio.sleep(1.2)
+            took = time.monotonic() - passes[0]
+            assert len(passes) <= took / 0.5 + 2, "one in half a second"
+            assert one(conn, held) == {"status": "claimed", "late": True}
             handler.rollback()
-        assert len(passes) <= 4
-        await until_status(mailbox, sent, "acked")
+        assert (await until_status(mailbox, sent, "acked")).attempt_count == 1
 
 
 async def test_a_handler_registered_after_the_start_is_announced_and_used(

@@ -26,7 +26,7 @@ from pgmailbox.telemetry import get_logger
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_status
 from tests.runtime.proxy import proxied
-from tests.sessions import rows, wait_until, wait_until_async
+from tests.sessions import listening_pids, rows, wait_until, wait_until_async
 
 if TYPE_CHECKING:
     from pgmailbox import HeldDispatch
@@ -407,9 +407,8 @@ async def test_a_pool_that_cannot_say_how_to_connect_for_a_while_ends_no_worker(
         async with running(mailbox) as handle:
             await until_status(mailbox, await mailbox.enqueue({}), "acked")
             fails = True
-            conn.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%'"
-            )
+            for pid in listening_pids(conn):
+                conn.execute("select pg_terminate_backend(%s)", [pid])
             await wait_until_async(lambda: len(failures) > 1)
             fails = False
             await until_status(mailbox, await mailbox.enqueue({}), "acked")

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from pgmailbox import RecoveryReport
 from tests.runtime.houses import load, running, until_drained, until_status
-from tests.sessions import one, rows, wait_until
+from tests.sessions import blocked_pids, one, rows, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,8 +283,7 @@ def test_six_processes_that_recover_at_once_repair_everything_once(
     with psycopg.connect(dsn) as gate:  # they start together
         gate.execute("lock table pgmailbox.dispatch in access exclusive mode")
         six: list[subprocess.Popen[str]] = request.getfixturevalue("processes")
-        waiting = "select from pg_stat_activity where wait_event_type = 'Lock'"
-        wait_until(lambda: len(rows(conn, waiting)) == 6, deadline=60)
+        wait_until(lambda: len(blocked_pids(conn)) == 6)
         gate.rollback()
     answers = [process.communicate(timeout=60) for process in six]
     assert [process.returncode for process in six] == [0] * 6, answers

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.runtime.houses import load, running, until_drained, until_status
-from tests.sessions import one, rows, wait_until_async
+from tests.sessions import listening_pids, one, rows, wait_until_async
 
 if TYPE_CHECKING:
     from pgmailbox import Dispatch, HeldDispatch, Mailbox
@@ -76,8 +76,7 @@ async def test_without_listening_it_polls(new_mailbox: NewMailbox, conn: Connect
     mailbox = new_mailbox(poll_interval=0.2, listen=False)
     mailbox.handler("default")(lambda dispatch: None)
     async with running(mailbox):
-        listening = "select from pg_stat_activity where query ilike 'listen%%'"
-        assert rows(conn, listening) == []
+        assert listening_pids(conn) == []
         query = "select consumer_id from pgmailbox.consumers"
         await wait_until_async(
             lambda: rows(conn, query) == [{"consumer_id": mailbox.config.consumer_id}]

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from pgmailbox import ClaimLost, Unavailable
 from pgmailbox.backoff import pause, persistently, retry_delay
-from pgmailbox.errors import first_line, is_away, is_from_database, is_passing
+from pgmailbox.errors import first_line, is_away, is_from_database, is_transient
 
 LOG = structlog.get_logger()
 FIRST, MOST = timedelta(seconds=0.25), timedelta(seconds=30)
@@ -129,8 +129,8 @@ def test_a_log_line_takes_the_first_line_of_an_error() -> None:
 
 
 def test_what_may_pass_is_more_than_what_is_away() -> None:
-    assert is_passing(psycopg.errors.QueryCanceled())
-    assert is_passing(psycopg.errors.LockNotAvailable())
-    assert is_passing(psycopg.errors.AdminShutdown())
-    assert not is_passing(psycopg.errors.UndefinedTable())
-    assert not is_passing(PoolClosed())
+    assert is_transient(psycopg.errors.QueryCanceled())
+    assert is_transient(psycopg.errors.LockNotAvailable())
+    assert is_transient(psycopg.errors.AdminShutdown())
+    assert not is_transient(psycopg.errors.UndefinedTable())
+    assert not is_transient(PoolClosed())

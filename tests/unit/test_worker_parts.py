@@ -13,7 +13,7 @@ from pgmailbox.worker.bell import Bell
 from pgmailbox.worker.fetcher import Pace, urgent_first
 from pgmailbox.worker.hold import Hold, Holds, LetGo
 from pgmailbox.worker.limits import Limit
-from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, loads, plainer
+from pgmailbox.worker.verdicts import Ack, Dead, Drop, Nack, Release, ack_loads, storable
 
 if TYPE_CHECKING:
     import pytest
@@ -191,19 +191,19 @@ def test_documents_are_an_array_in_text_unless_there_are_none() -> None:
 
 def test_what_cannot_be_stored_is_settled_otherwise() -> None:
     error = ValueError("too large")
-    assert plainer(Ack("{}"), error) == Nack("the result cannot be stored: too large")
-    assert plainer(Nack("schön", timedelta(1)), error) == Nack("sch\\xf6n", timedelta(1))
-    assert plainer(Dead("\u2713", timed_out=True), error) == Dead("\\u2713", timed_out=True)
+    assert storable(Ack("{}"), error) == Nack("the result cannot be stored: too large")
+    assert storable(Nack("schön", timedelta(1)), error) == Nack("sch\\xf6n", timedelta(1))
+    assert storable(Dead("\u2713", timed_out=True), error) == Dead("\\u2713", timed_out=True)
     for verdict in (Ack(), Nack("plain"), Release(), Drop()):
-        assert plainer(verdict, error) is None
+        assert storable(verdict, error) is None
 
 
-# --- loads ----------------------------------------------------------------------------------
+# --- ack_loads ----------------------------------------------------------------------------------
 
 
 def test_what_goes_into_one_call_is_bounded_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgmailbox.chunks.HEAVY", 10)
     sizes = [3, None, 7, 1, 40, 2]
     acks = [(hold(), Ack(None if size is None else "x" * size)) for size in sizes]
-    found = [[len(ack.response or "") for _, ack in load] for load in loads(acks)]
+    found = [[len(ack.response or "") for _, ack in load] for load in ack_loads(acks)]
     assert found == [[3, 0, 7], [1, 40], [2]]

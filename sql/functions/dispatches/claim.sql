@@ -98,6 +98,7 @@ declare
     superseded int;
     found_any boolean := false;
     looks_again boolean := false;
+    from_the_front boolean;
     rounds int := 0;
     -- lanes whose lock it has taken: by default the server has room for less than eight
     -- thousand, of all sessions, and what was parked is to be committed
@@ -147,60 +148,26 @@ begin
         seen.owing := pay_lane_wakes(open_queues);
     end loop;
     if seen.due then
-        -- the most urgent may be the last to have come due; what is left after these
-        -- rounds (or is just being made ready by another) find_heads knows of
-        begun := clock();
-        for n in 1 .. 10 loop
-            taken := promote_due(open_queues);
-            overdue := exists (
-                select
-                  from dispatch d
-                 where d.phase = 'scheduled' and d.available_at <= clock());
-            exit when taken = 0 or not overdue or claim.thread_id is not null
-                or clock() - begun > interval '500 ms';
-        end loop;
+        overdue := promote_rounds(
+            open_queues, case when claim.thread_id is null then 10 else 1 end);
     end if;
-
     if claim.thread_id is not null then
-        -- find_heads passes over what is stale; a lane that begins with it is cleared
-        perform supersede_queued(array[e.thread_id])
-           from thread_epoch e
-          where e.thread_id = claim.thread_id
-            and e.dispatch_epoch > least(
-                    (select d.dispatch_epoch
-                       from dispatch d
-                      where d.thread_id = e.thread_id
-                        and d.phase in ('ready', 'blocked')
-                      order by d.priority, d.seq
-                      limit 1),
-                    (select d.dispatch_epoch
-                       from dispatch d
-                      where d.thread_id = e.thread_id and d.phase = 'scheduled'
-                      order by d.priority, d.seq
-                      limit 1));
-        if not exists (
-               select
-                 from dispatch c
-                where c.thread_id = claim.thread_id and c.status = 'claimed')
-           and lane_lock(claim.thread_id)
-        then
-            return query
-            select *
-              from take(
-                       find_heads(
-                           array[null::tid], array[claim.thread_id], open_queues,
-                           overdue),
-                       claim.consumer_id, claim.lease);
-            found_any := found;
-            wanted := wanted - found::int;
+        return query
+        select *
+          from claim_thread(
+                   claim.thread_id, claim.consumer_id, claim.lease, open_queues,
+                   overdue);
+        if found and wanted = 1 then
+            perform note_awake(claim.consumer_id);
         end if;
+        return;
     end if;
 
     select f.* into front from remembered_front(open_queues) f;
     steps_over := not front.is_remembered;
     begun := clock();
     dead_read := dead_reads('dispatch_ready_idx');
-    while claim.thread_id is null loop
+    loop
         with walk as materialized (
             select r.*, row_number() over () as pos,
                    case
@@ -361,14 +328,15 @@ begin
         left_over := left_over || walked.left_ids
                      || case when taken < cardinality(walked.ids) then walked.ids end;
 
+        from_the_front := true;
         if wanted = 0 then
             exit;
         elsif superseded > 0 then
-            after_priority := -1;
-            after_place := 0;
+            null;  -- for what stands behind it in its lanes
         elsif (found_any and taken = 0 and walk_size > 500) or tried > 5000 then
             exit;
         elsif walked.rows = walk_size or walked.is_cut_short then
+            from_the_front := false;
             after_priority := walked.last_priority;
             after_place := walked.last_place;
             -- not yet after one round: another may be claiming what stands in front
@@ -378,11 +346,8 @@ begin
         elsif front.is_remembered or walked.led_by is not null and not looks_again then
             looks_again := not front.is_remembered;
             select f.* into front from remembered_front(null) f;
-            after_priority := -1;
-            after_place := 0;
         elsif exists (select from lane_wake) and pay_lane_wakes(open_queues) then
-            after_priority := -1;
-            after_place := 0;
+            null;
         elsif overdue
           and promotions < 100
           and exists (
@@ -394,22 +359,22 @@ begin
           and promote_due(open_queues) > 0
         then
             promotions := promotions + 1;
-            after_priority := -1;
-            after_place := 0;
         else
             exit;
         end if;
+        if from_the_front then
+            after_priority := -1;
+            after_place := 0;
+        end if;
     end loop;
 
-    if claim.thread_id is null then
-        dead_read := dead_reads('dispatch_ready_idx') - dead_read;
-        if front.is_remembered or dead_read > 2500 then
-            perform remember_front(
-                open_queues,
-                case when steps_over then -1 else walked.last_priority end,
-                case when steps_over then 0 else walked.last_place end, left_over,
-                case when not front.is_remembered then clock() - begun end);
-        end if;
+    dead_read := dead_reads('dispatch_ready_idx') - dead_read;
+    if front.is_remembered or dead_read > 2500 then
+        perform remember_front(
+            open_queues,
+            case when steps_over then -1 else walked.last_priority end,
+            case when steps_over then 0 else walked.last_place end, left_over,
+            case when not front.is_remembered then clock() - begun end);
     end if;
     -- A consumer that has got a single one will sleep again presently: to say so twice,
     -- in rows and commits, would cost more than the notifications do.
