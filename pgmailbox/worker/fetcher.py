@@ -68,6 +68,8 @@ _GRACE: Final = 0.002
 """How long a handler may take to end before producers are told that the fetcher waits."""
 _MOST: Final = 1000
 """What one claim takes at most."""
+_SWIFT: Final = 5.0
+"""Seconds within which an answer must have come for the next claim to take more again."""
 _PLENTY: Final = 100
 """What a claim must bring at least, with more to come, for acks to be written beside the next."""
 _USELESS_PAUSE: Final = 0.02
@@ -121,6 +123,9 @@ class Fetcher:
         """When it was last given something, or when it began: by the database's clock."""
         self._is_unheard = False
         """Whether a claim was sent whose answer has not come."""
+        self._most = _MOST
+        """What a claim may take: half as much after each whose answer has not come, for it may have
+        been too large to arrive before the connection was given up."""
         self._not_before = 0.0
         """When the next claim is to be sent at the earliest, unless a lane waits for it."""
         self._may_find = True
@@ -203,10 +208,10 @@ class Fetcher:
         elif await self._gathers():
             pass
         elif self._acks and (not self._is_plenty or self._lane_waits()):
-            await self._exchange(min(room, _MOST))
+            await self._exchange(min(room, self._most))
         elif self._acks or self._may_find:
             self._put_down()
-            await self._claim(min(room, _MOST))
+            await self._claim(room)
         else:
             await self._sleep()
 
@@ -225,14 +230,18 @@ class Fetcher:
     # --- claiming -------------------------------------------------------------------------
 
     async def _claim(self, room: int) -> None:
-        call = self._functions.claim(
-            self._config.consumer_id,
-            lease=as_timedelta("lease", self._config.lease),
-            max_dispatches=room,
-            queues=self._config.queues,
-        )
-        rows, sent = await self._persistently(lambda: self._answered(call), "claim")
-        self._receive(rows, sent, room)
+        async def claim() -> None:
+            wanted = min(room, self._most)
+            call = self._functions.claim(
+                self._config.consumer_id,
+                lease=as_timedelta("lease", self._config.lease),
+                max_dispatches=wanted,
+                queues=self._config.queues,
+            )
+            rows, sent = await self._answered(call, wanted)
+            self._receive(rows, sent, wanted)
+
+        await self._persistently(claim, "claim")
 
     async def _exchange(self, room: int) -> None:
         """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
@@ -248,7 +257,7 @@ class Fetcher:
             queues=self._config.queues,
         )
         try:
-            rows, sent = await self._answered(call)
+            rows, sent = await self._answered(call, room)
         except Exception as error:
             if not is_from_database(error):
                 raise
@@ -259,7 +268,9 @@ class Fetcher:
         self._acked(acks, {row.dispatch_id for row in rows if not row.claim_token})
         self._receive(claimed, sent, room)
 
-    async def _answered(self, call: Call[list[Claimed]]) -> tuple[list[Claimed], float]:
+    async def _answered(
+        self, call: Call[list[Claimed]], wanted: int
+    ) -> tuple[list[Claimed], float]:
         """Claim once; return the answer, and when the claim was sent."""
         await self._release_strays()
         self._bell.forget()  # what it was rung for is there to be claimed
@@ -269,8 +280,11 @@ class Fetcher:
             rows = await self._session.run(call)
         except Exception:
             self._carry_no_more()  # until one succeeds
+            self._most = max(1, wanted // 2)
             raise
         self._is_unheard = False
+        if time.monotonic() - sent < _SWIFT:
+            self._most = min(_MOST, self._most * 2)
         self._carries = not self._stopping.is_set()
         return rows, sent
 

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from pgmailbox.cli.failures import UNREACHABLE
 from pgmailbox.demo import read_events, sample_path
+from pgmailbox.schema import RANKS
 from tests.sessions import rows, wait_until
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Cli
@@ -20,15 +23,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 LEFTOVERS = """
-    select nspname as name from pg_namespace where nspname like 'pgmailbox_demo%'
+    select nspname as name from pg_namespace where nspname like 'pgmailbox_demo%%'
     union all
-    select rolname from pg_roles where rolname like 'pgmailbox_demo%'
+    -- these are the cluster's: another demo may be played in another database
+    select rolname from pg_roles where starts_with(rolname::text, %s)
 """
+SCHEMA = re.compile(r"pgmailbox_demo_[0-9a-f]{6}")
 
 END_WHO_INSERTS = """
     select pg_terminate_backend(pid)
       from pg_locks
      where relation = %s::regclass and mode = 'RowExclusiveLock' and not granted
+       and database = (select oid from pg_database where datname = current_database())
 """
 
 
@@ -38,6 +44,24 @@ def begun(cli: Cli, folder: Path, *, until: str) -> subprocess.Popen[bytes]:
     demo = cli.start("demo", log=log)
     wait_until(lambda: until in log.read_text(), deadline=90)
     return demo
+
+
+def leftovers(connection: psycopg.Connection[Any], said: str) -> list[str]:
+    """Name the schemas, and the roles of the demo that has said this, which are still there."""
+    (schema,) = set(SCHEMA.findall(said))
+    return [row["name"] for row in rows(connection, LEFTOVERS, [schema])]
+
+
+@pytest.fixture
+def _swept(empty_dsn: str) -> Iterator[None]:
+    """Drop afterwards what a demo has kept: its roles would outlive the database."""
+    yield
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        kept = "select nspname as name from pg_namespace where nspname like 'pgmailbox_demo%'"
+        for name in [row["name"] for row in rows(connection, kept)]:
+            connection.execute(f"drop schema {name} cascade".encode())
+            for rank in RANKS:
+                connection.execute(f"drop role if exists {name}_{rank}".encode())
 
 
 def test_the_sample_has_what_it_says() -> None:
@@ -62,14 +86,15 @@ def test_the_demo_leaves_nothing_in_your_database(
     lines = ({"who": n % 5, "n": n} for n in range(40))
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     arguments = ["--file", path, "--thread-field", "who", "--json"]
-    document = cli_on_empty("demo", *arguments).document
+    answer = cli_on_empty("demo", *arguments)
+    document = answer.document
     assert document["ok"]
     assert (document["expected"], document["delivered"]) == (40, 40)
     assert document["killed"]["redone"] > 0
     assert sum(thread["retried"] for thread in document["threads"]) >= document["killed"]["redone"]
     assert {thread["thread_id"] for thread in document["threads"]} == set("01234")
     with psycopg.connect(empty_dsn) as connection:
-        assert rows(connection, LEFTOVERS) == []
+        assert leftovers(connection, answer.err) == []
 
 
 def test_a_demo_that_is_terminated_leaves_nothing_either(
@@ -79,7 +104,7 @@ def test_a_demo_that_is_terminated_leaves_nothing_either(
     demo.terminate()
     assert demo.wait(90) == 128 + signal.SIGTERM
     with psycopg.connect(empty_dsn) as connection:
-        assert rows(connection, LEFTOVERS) == []
+        assert leftovers(connection, (tmp_path / "log").read_text()) == []
 
 
 def test_a_demo_that_loses_its_connection_leaves_nothing_either(
@@ -87,26 +112,25 @@ def test_a_demo_that_loses_its_connection_leaves_nothing_either(
 ) -> None:
     demo = begun(cli_on_empty, tmp_path, until="worker-2 listen")
     with psycopg.connect(empty_dsn) as holder, psycopg.connect(empty_dsn, autocommit=True) as other:
-        (schema,) = (row["name"] for row in rows(other, LEFTOVERS) if "_ledger" in row["name"])
+        said = (tmp_path / "log").read_text()
+        (schema,) = (name for name in leftovers(other, said) if "_ledger" in name)
         holder.execute(f"lock table {schema}.expected".encode())
         wait_until(lambda: rows(other, END_WHO_INSERTS, [f"{schema}.expected"]))
         holder.rollback()
         assert demo.wait(90) == UNREACHABLE
-        assert rows(other, LEFTOVERS) == []
+        assert leftovers(other, said) == []
 
 
+@pytest.mark.usefixtures("_swept")
 def test_what_is_kept_can_be_looked_at(cli_on_empty: Cli, empty_dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"thread_id": "only", "payload": [1]}\n')
-    cli_on_empty("demo", "--file", path, "--keep", "--workers", 1)
+    said = cli_on_empty("demo", "--file", path, "--keep", "--workers", 1).out
     with psycopg.connect(empty_dsn) as connection:
-        kept = [row["name"] for row in rows(connection, LEFTOVERS)]
+        kept = leftovers(connection, said)
         schema = next(name for name in kept if f"{name}_ledger" in kept)
         status = cli_on_empty("--schema", schema, "dispatch", "list", "--json").document
         assert [dispatch["payload"] for dispatch in status] == [[1]]
-        connection.execute(f"drop schema {schema} cascade".encode())
-        for rank in ("producer", "consumer", "operator", "observer"):
-            connection.execute(f"drop role {schema}_{rank}".encode())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class Proxy:
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self.bytes_a_second = 0
+        """How fast each connection is; 0 for as fast as can be."""
         self._dead: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -77,6 +79,8 @@ class Proxy:
                     await asyncio.Event().wait()
                 sink.write(_disguised(data) if self._as_pooler else data)
                 await sink.drain()
+                if self.bytes_a_second:
+                    await asyncio.sleep(len(data) / self.bytes_a_second)
         if asyncio.current_task() not in self._dead:
             sink.close()
 

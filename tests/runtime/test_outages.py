@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import time
 from collections import Counter
@@ -529,3 +530,23 @@ async def test_a_ready_start_after_a_plain_one_gives_up_as_it_was_told(
     own_server.start()
     assert await mailbox.start_lifecycle_ready() is handle
     await handle.shutdown()
+
+
+async def test_a_claim_that_is_too_large_for_the_line_takes_less_the_next_time(
+    new_mailbox: NewMailbox, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgmailbox.assembly.PATIENCE", 2.0)
+    mailbox = new_mailbox()
+    large = [{"payload": random.randbytes(100_000).hex()} for _ in range(20)]
+    sent = await mailbox.enqueue_many(large)
+    async with proxied(dsn) as (proxy, through):
+        # all of them take four seconds, five of them one
+        worker = new_mailbox(through, concurrency=20, listen=False)
+        worker.handler("default")(lambda dispatch: len(dispatch.payload))
+        await worker.open()
+        proxy.bytes_a_second = 1_000_000
+        async with running(worker):
+            for each in sent:
+                done = await until_status(mailbox, each, "acked")
+                assert (done.run_response, done.attempt_count) == (200_000, 0)
+        proxy.bytes_a_second = 0
