@@ -259,3 +259,16 @@ def test_what_has_lapsed_is_found_among_many_that_have_not(conn: Connection) -> 
         found.append(cost(conn, "reclaim_expired_leases", {"max_dispatches": 1})[0])
     assert found[0] < 10
     assert found[1] < 120
+
+
+def test_the_gauge_costs_no_more_with_ten_times_the_history(conn: Connection) -> None:
+    def buffers(kept: int) -> int:
+        conn.execute("truncate pgmailbox.dispatch, pgmailbox.dispatch_history")
+        all_terminal(conn, kept - 1)
+        conn.execute("vacuum pgmailbox.dispatch_history")  # or it comes at its own time
+        history = one(conn, "select count(*) from pgmailbox.dispatch_history")
+        assert history["count"] == kept
+        return cost(conn, "count_dispatches_by_status", {})[0]
+
+    few = buffers(10_001)  # the first that are not counted
+    assert buffers(MANY) <= FACTOR * few

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from pgmailbox.dsn import parsed
 from tests.sessions import one, rows
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
     Connection = psycopg.Connection[tuple[Any, ...]]
+
+VARIABLES = {"dbname": "DATABASE"}
+"""How libpq's environment calls a parameter, where it is not the parameter's own name."""
 
 
 def enqueued(conn: Connection, thread_id: str | None = None, **arguments: object) -> str:
@@ -228,6 +233,14 @@ def test_status_tells_all(cli: Cli, conn: Connection) -> None:
     assert document["schema_version"]["version"] >= 1
     shown = cli("status").out
     assert all(part in shown for part in ("deep", "gone", "1 dead letter", "1 expired lease"))
+
+
+def test_without_a_dsn_libpqs_own_variables_say_where(cli: Cli, dsn: str, conn: Connection) -> None:
+    enqueued(conn, "t")
+    named = {f"PG{VARIABLES.get(name, name.upper())}": value for name, value in parsed(dsn).items()}
+    told = replace(cli, dsn=None, environment=named)
+    assert [lane["thread_id"] for lane in told("status", "--json").document["lanes"]] == ["t"]
+    replace(told, environment={**named, "PGPORT": "1"})("status", code=3)
 
 
 def test_gc_takes_what_is_past(cli: Cli, conn: Connection) -> None:

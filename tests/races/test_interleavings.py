@@ -29,17 +29,19 @@ from tests.calls import (
     refused,
     scalar,
 )
-from tests.mailboxes import delivered, drained
+from tests.mailboxes import bodies, delivered, drained, finish, started, wait
 from tests.sessions import one, rows, set_clock, wait_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from uuid import UUID
 
     from tests.sessions import Connect
 
     Connection = psycopg.Connection[Any]
     Row = dict[str, Any]
+    Doing = Callable[[Connection, Connection], object]
 
 MINUTE = timedelta(minutes=1)
 ENDINGS = pytest.mark.parametrize("ending", ["commit", "rollback"])
@@ -558,6 +560,97 @@ def test_an_interrupt_does_not_wait_for_an_open_enqueue_or_a_paused_lane(
         assert {loaded(conn, d)["status"] for d in late} == {"superseded"}
 
 
+def at_work(conn: Connection) -> tuple[Row, UUID]:
+    """Let a run run, with a message and a dispatch behind it."""
+    held, run_id = started(conn, "a")
+    delivered(conn, "b")
+    return held, run_id
+
+
+def under_its_claim(function: str, **arguments: object) -> Doing:
+    return lambda conn, opened: call(opened, function, **fence(at_work(conn)[0]), **arguments)
+
+
+def on_its_thread(function: str, **arguments: object) -> Doing:
+    def do(conn: Connection, opened: Connection) -> object:
+        at_work(conn)
+        return call(opened, function, thread_id="t", **arguments)
+
+    return do
+
+
+def freezes(conn: Connection, opened: Connection) -> object:
+    held, _ = at_work(conn)
+    shown = {"thread_id": "t", "claim_token": held["claim_token"]}
+    return call(opened, "freeze", boundary="new_run", **shown)
+
+
+def appends(conn: Connection, opened: Connection) -> object:
+    held, run_id = at_work(conn)
+    named = {"thread_id": "t", "run_id": run_id, "messages": bodies("c")}
+    return call(opened, "append_messages", **fence(held), **named)
+
+
+def reclaims(conn: Connection, opened: Connection) -> object:
+    at_work(conn)
+    for session in (conn, opened):
+        set_clock(session, "1 h")
+    return call(opened, "reclaim_expired_leases")
+
+
+def retries(conn: Connection, opened: Connection) -> object:
+    call(conn, "set_lane_policy", thread_id="t", policy="halt")
+    dead, _ = at_work(conn)
+    call_one(conn, "dead_letter", **fence(dead), error="x")
+    return call(opened, "retry_dispatch", dispatch_id=dead["dispatch_id"])
+
+
+def resumes_a_run(conn: Connection, opened: Connection) -> object:
+    held, run_id = at_work(conn)
+    wait(conn, held, run_id)
+    return call(opened, "resume_run", run_id=run_id)
+
+
+def resumes_a_thread(conn: Connection, opened: Connection) -> object:
+    at_work(conn)
+    call(conn, "pause_thread", thread_id="t")
+    return call(opened, "resume_thread", thread_id="t")
+
+
+OPEN_TRANSACTIONS: dict[str, Doing] = {
+    "finish_run": lambda conn, opened: finish(opened, *at_work(conn)),
+    "wait_run": lambda conn, opened: wait(opened, *at_work(conn)),
+    "freeze": freezes,
+    "append_messages": appends,
+    "nack": under_its_claim("nack", error="x"),
+    "release": under_its_claim("release"),
+    "dead_letter": under_its_claim("dead_letter", error="x"),
+    "reclaim_expired_leases": reclaims,
+    "retry_dispatch": retries,
+    "resume_run": resumes_a_run,
+    "resume_thread": resumes_a_thread,
+    "set_lane_policy": on_its_thread("set_lane_policy", policy="strict"),
+    "set_mailbox_limit": on_its_thread("set_mailbox_limit", max_depth=9),
+}
+
+
+@ENDINGS
+@pytest.mark.parametrize("function", OPEN_TRANSACTIONS)
+def test_an_interrupt_waits_for_no_transaction_that_is_open_in_its_thread(
+    conn: Connection, opened: Connection, impatient: Connection, ending: str, function: str
+) -> None:
+    """And whatever comes of that, the thread goes on under the new epoch."""
+    assert OPEN_TRANSACTIONS[function](conn, opened), "it has something to wait for"
+    assert call_one(impatient, "interrupt", thread_id="t")["new_dispatch_epoch"] == 1
+    end(opened, ending)
+    call(conn, "resume_thread", thread_id="t")
+    (fresh,) = lane(conn, 1)
+    held = "select dispatch_id, claim_token from pgmailbox.dispatch where status = 'claimed'"
+    for stale in rows(conn, held):
+        call_one(conn, "supersede_claimed", **fence(stale), reason="interrupted")
+    assert fresh["dispatch_id"] in drain(conn)
+
+
 @ENDINGS
 def test_two_interrupts_of_a_thread_come_one_after_the_other(
     conn: Connection, opened: Connection, meanwhile: Callable[..., Future[Any]], ending: str
@@ -574,7 +667,7 @@ def test_interrupts_of_two_threads_do_not_meet(opened: Connection, impatient: Co
     call_one(impatient, "interrupt", thread_id="u")
 
 
-def test_an_ack_that_the_interrupt_overtakes_is_refused_when_it_looks(
+def test_an_ack_that_the_interrupt_overtakes_is_carried_out_or_refused_and_says_which(
     conn: Connection, opened: Connection, meanwhile: Callable[..., Future[Any]]
 ) -> None:
     """It waits for a claim that is parking behind it, and the interrupt comes in between."""
@@ -613,6 +706,20 @@ def test_a_renewal_does_not_wait_for_its_own_handlers_open_settlement(  # noqa: 
     end(opened, ending)
     still = call(impatient, name, **fences(mine, other), lease=MINUTE)
     assert len(still) == (1 if ending == "commit" else 2)
+
+
+@ENDINGS
+@pytest.mark.parametrize("how", ["ack", "nack", "release"])
+def test_the_renewal_of_one_does_not_wait_for_that_either_and_counts_it_as_held(
+    conn: Connection, opened: Connection, impatient: Connection, ending: str, how: str
+) -> None:
+    lane(conn, 1)
+    held = claimed(conn)
+    call_one(opened, how, **fence(held), **({"error": "x"} if how == "nack" else {}))
+    assert scalar(impatient, "extend_lease", **fence(held), lease=MINUTE) is True
+    end(opened, ending)
+    still = scalar(impatient, "extend_lease", **fence(held), lease=MINUTE)
+    assert still is (ending == "rollback")
 
 
 @ENDINGS

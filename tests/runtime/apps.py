@@ -40,6 +40,8 @@ _BEGIN: Final = """
     values (%s, %s, %s, %s, %s, %s)
     returning entry"""
 _END: Final = "update ledger set ended = clock_timestamp(), how = %s where entry = %s"
+_OPEN: Final = "update ledger set how = 'may end' where ended is null"
+_IS_OPEN: Final = "select from ledger where entry = %s and how = 'may end'"
 
 
 def make_ledger(connection: psycopg.Connection[Any]) -> None:
@@ -50,6 +52,11 @@ def make_ledger(connection: psycopg.Connection[Any]) -> None:
 def entries(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
     """Return what the handlers wrote, in the order in which they began."""
     return rows(connection, "select * from ledger order by began, entry")
+
+
+def open_gate(connection: psycopg.Connection[Any]) -> None:
+    """Let the handlers of `gated` end that have begun."""
+    connection.execute(_OPEN)
 
 
 class Ledger:
@@ -90,6 +97,22 @@ class Ledger:
             raise
         await self.end(entry)
 
+    async def wait(self, dispatch: HeldDispatch) -> None:
+        """Be a handler that takes until the gate is opened, and notes how it ended."""
+        entry = await self.begin(dispatch)
+        try:
+            while not await self._may_end(entry):
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            await self.end(entry, "cancelled")
+            raise
+        await self.end(entry)
+
+    async def _may_end(self, entry: int) -> bool:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_IS_OPEN, (entry,))
+            return await cursor.fetchone() is not None
+
 
 @asynccontextmanager
 async def _ledger(mailbox: Mailbox, dsn: str) -> AsyncGenerator[Ledger]:
@@ -112,6 +135,14 @@ async def bookkeeper(mailbox: Mailbox, dsn: str) -> AsyncGenerator[None]:
             seconds = dispatch.payload.get("seconds", 0) if dispatch.attempt == 1 else 0
             await ledger.sleep(dispatch, seconds)
 
+        yield
+
+
+@asynccontextmanager
+async def gated(mailbox: Mailbox, dsn: str) -> AsyncGenerator[None]:
+    """Handle ``default``: an entry when it begins, and one when it ends, after `open_gate`."""
+    async with _ledger(mailbox, dsn) as ledger:
+        mailbox.handler("default")(ledger.wait)
         yield
 
 

@@ -84,3 +84,16 @@ def start_worker(dsn: str) -> Generator[StartWorker]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Calls of this process from the beginning of the test on."""
     return Calls(monkeypatch)
+
+
+@pytest.fixture
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle worker looks only when it is called, or something is due: never by itself."""
+    monkeypatch.setattr("pgmailbox.worker.fetcher._FIRST_PAUSE", 600.0)
+
+
+@pytest.fixture
+def claims_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker claims fifty more than it runs, and keeps them until they do."""
+    monkeypatch.setattr("pgmailbox.worker.fetcher.Pace.expected", lambda _pace, _seconds: 50)
+    monkeypatch.setattr("pgmailbox.worker.worker._BUFFER_SECONDS", 3600.0)

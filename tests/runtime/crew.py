@@ -110,7 +110,10 @@ async def _work(dsn: str, app: str, settings: dict[str, object]) -> None:
             await mailbox.start_lifecycle_ready()
             stack.push_async_callback(mailbox.close)
         print("ready", flush=True)
-        await asyncio.to_thread(_STDIN_CLOSED.wait)
+        try:
+            await asyncio.to_thread(_STDIN_CLOSED.wait)
+        finally:
+            print("leaving", flush=True)
 
 
 _STDIN_CLOSED: Final = threading.Event()

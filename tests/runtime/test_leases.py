@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,8 @@ from structlog.testing import capture_logs
 from pgmailbox.store import Functions, Session, Store
 from tests.calls import enqueued
 from tests.runtime.apps import entries, make_ledger
-from tests.runtime.houses import load, running, until, until_drained, until_status
-from tests.sessions import one, rows, wait_until, wait_until_async
+from tests.runtime.houses import load, renewed, running, until, until_drained, until_status
+from tests.sessions import DEADLINE, blocked_pids, one, rows, wait_until, wait_until_async
 
 if TYPE_CHECKING:
     from pgmailbox import HeldDispatch, Mailbox
@@ -33,43 +34,59 @@ if TYPE_CHECKING:
 # --- kept ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lease", [0.3, 1])
-async def test_a_handler_keeps_its_dispatch_beyond_several_leases(
-    new_mailbox: NewMailbox, lease: float
+async def test_a_handler_keeps_its_dispatch_beyond_its_lease(
+    new_mailbox: NewMailbox, conn: Connection
 ) -> None:
-    mailbox, other = new_mailbox(lease=lease, sweep_interval=0.1), new_mailbox(sweep_interval=0.1)
-    attempts: list[int] = []
+    mailbox = new_mailbox(lease=5, lease_renewal_interval=0.1, sweep_interval=0.1)
+    other = new_mailbox(sweep_interval=0.1)
+    held: list[HeldDispatch] = []
+    let_go = asyncio.Event()
 
     @mailbox.handler("default")
     async def take_long(dispatch: HeldDispatch) -> bool:
-        attempts.append(dispatch.attempt)
-        await asyncio.sleep(4 * lease)
+        held.append(dispatch)
+        await let_go.wait()
         return dispatch.cancelled
 
     @other.handler("default")
     async def take_over(dispatch: HeldDispatch) -> str:
         return "taken over"
 
-    mailbox.handler("warm-up")(lambda dispatch: None)
     async with running(mailbox):
-        await until_status(mailbox, await mailbox.enqueue({}, kind="warm-up"), "acked")
         sent = await mailbox.enqueue({}, thread_id="t")
-        await wait_until_async(lambda: attempts)
+        await wait_until_async(lambda: held)
         async with running(other):
+            await wait_until_async(lambda: is_past(conn, held[0].lease_until))
+            let_go.set()
             done = await until_status(mailbox, sent, "acked", "dead_letter")
-    assert (done.run_response, done.attempt_count, attempts) == (False, 0, [1])
+    assert (done.run_response, done.attempt_count, len(held)) == (False, 0, 1)
 
 
-async def test_a_sync_handler_keeps_its_dispatch_too(new_mailbox: NewMailbox) -> None:
-    mailbox = new_mailbox(lease=0.3, sweep_interval=0.1)
+def is_past(conn: Connection, at: datetime | None) -> bool:
+    """Tell whether that was half a second ago, by the database's clock."""
+    query = "select clock_timestamp() > %s + interval '0.5 s' as so"
+    return bool(one(conn, query, [at])["so"])
+
+
+async def test_a_sync_handler_keeps_its_dispatch_too(
+    new_mailbox: NewMailbox, conn: Connection
+) -> None:
+    mailbox = new_mailbox(lease=10, lease_renewal_interval=0.1, sweep_interval=0.1)
+    let_go = threading.Event()
 
     @mailbox.handler("default")
     def take_long(dispatch: HeldDispatch) -> bool:
-        time.sleep(1.2)
+        let_go.wait(DEADLINE)
         return dispatch.cancelled
 
     async with running(mailbox):
-        done = await until_status(mailbox, await mailbox.enqueue({}), "acked", "dead_letter")
+        sent = await mailbox.enqueue({})
+        await until_status(mailbox, sent, "claimed")
+        try:
+            await renewed(conn, 5)
+        finally:
+            let_go.set()
+        done = await until_status(mailbox, sent, "acked", "dead_letter")
     assert (done.run_response, done.attempt_count) == (False, 0)
 
 
@@ -98,7 +115,7 @@ async def test_all_leases_of_a_process_are_renewed_by_one_call(
 async def test_a_suspended_dispatch_keeps_the_longer_lease_until_it_goes_on(
     new_mailbox: NewMailbox, conn: Connection
 ) -> None:
-    mailbox = new_mailbox(lease=0.5, suspended_lease=3600)
+    mailbox = new_mailbox(lease=10, suspended_lease=3600, lease_renewal_interval=0.1)
     suspended, go_on, gone_on, let_go = (asyncio.Event() for _ in range(4))
 
     @mailbox.handler("default")
@@ -115,12 +132,12 @@ async def test_a_suspended_dispatch_keeps_the_longer_lease_until_it_goes_on(
     async with running(mailbox):
         sent = await mailbox.enqueue({})
         await wait_until_async(suspended.is_set)
-        assert one(conn, left)["s"] > 3590, "from the first moment on"
-        await asyncio.sleep(1)  # beyond two ordinary leases
-        assert one(conn, left)["s"] > 3590
+        assert one(conn, left)["s"] > 3500, "from the first moment on"
+        await renewed(conn, 3)
+        assert one(conn, left)["s"] > 3500
         go_on.set()
         await wait_until_async(gone_on.is_set)
-        await wait_until_async(lambda: one(conn, left)["s"] < 0.5)
+        await wait_until_async(lambda: one(conn, left)["s"] <= 10)
         let_go.set()
         await until_status(mailbox, sent, "acked")
 
@@ -132,19 +149,16 @@ async def test_what_a_killed_worker_held_runs_again_elsewhere_and_its_late_ack_i
     mailbox: Mailbox, start_worker: StartWorker, conn: Connection
 ) -> None:
     make_ledger(conn)
-    lease = 2.0
-    victim = start_worker("bookkeeper", lease=lease, concurrency=3)
+    victim = start_worker("bookkeeper", lease=5, concurrency=3)
     sent = await mailbox.enqueue_many(
         {"thread_id": f"t{n % 3}", "payload": {"n": n, "seconds": 3600 if n < 3 else 0}}
         for n in range(9)
     )
     wait_until(lambda: len(entries(conn)) == 3)
     held = entries(conn)
-    rescuer = start_worker("bookkeeper", lease=lease, sweep_interval=60)
-    killed_at = time.monotonic()
+    rescuer = start_worker("bookkeeper")
     victim.kill()
     await until_drained(mailbox)
-    assert time.monotonic() - killed_at < lease + 3
     assert rescuer.shut_down() == 0
 
     again = entries(conn)[3:]
@@ -170,12 +184,12 @@ async def test_a_worker_frozen_beyond_its_lease_loses_it_and_the_lane_goes_on_in
     mailbox: Mailbox, start_worker: StartWorker, conn: Connection
 ) -> None:
     make_ledger(conn)
-    frozen = start_worker("bookkeeper", lease=1)
-    first = await mailbox.enqueue({"n": 0, "seconds": 2.5}, thread_id="t")
+    frozen = start_worker("bookkeeper", lease=3)
+    first = await mailbox.enqueue({"n": 0, "seconds": 3600}, thread_id="t")
     wait_until(lambda: len(entries(conn)) == 1)
     frozen.signal(signal.SIGSTOP)
     [old] = entries(conn)
-    start_worker("bookkeeper", lease=1)
+    start_worker("bookkeeper")
     later = await mailbox.enqueue_many(
         [{"thread_id": "t", "payload": {"n": n}} for n in (1, 2)],
     )
@@ -200,12 +214,15 @@ async def test_a_frozen_worker_whose_handler_ends_at_once_when_it_goes_on_settle
     mailbox: Mailbox, start_worker: StartWorker, conn: Connection
 ) -> None:
     make_ledger(conn)
-    frozen = start_worker("bookkeeper", lease=1)
-    sent = await mailbox.enqueue({"n": 0, "seconds": 0.5}, thread_id="t")
+    frozen = start_worker("bookkeeper", lease=3)
+    sent = await mailbox.enqueue({"n": 0, "seconds": 4}, thread_id="t")
     wait_until(lambda: len(entries(conn)) == 1)
     frozen.signal(signal.SIGSTOP)
-    rescuer = start_worker("bookkeeper", lease=1)
+    [old] = entries(conn)
+    assert old["ended"] is None
+    rescuer = start_worker("bookkeeper")
     done = await until_status(mailbox, sent, "acked")
+    wait_until(lambda: is_past(conn, old["began"] + timedelta(seconds=4)))
     frozen.signal(signal.SIGCONT)
     wait_until(lambda: entries(conn)[0]["ended"] is not None)
     assert frozen.shut_down() == 0
@@ -281,7 +298,7 @@ async def test_a_handler_that_ignores_its_cancellation_cannot_settle_what_it_los
 async def test_a_handler_may_ack_in_its_own_transaction(
     new_mailbox: NewMailbox, dsn: str, conn: Connection
 ) -> None:
-    mailbox = new_mailbox(lease=0.5)
+    mailbox = new_mailbox(lease=5, lease_renewal_interval=0.1)
     conn.execute("create table effects (n int)")
     let_go = asyncio.Event()
 
@@ -303,7 +320,9 @@ async def test_a_handler_may_ack_in_its_own_transaction(
                 " and state = 'idle in transaction' and query like 'select pgmailbox.ack%%'",
             )
         )
-        await asyncio.sleep(1.2)  # beyond two leases: renewals do not wait for that transaction
+        # renewals do not wait for that transaction, and a sweep passes over what it has locked
+        [lease] = rows(conn, "select lease_until from pgmailbox.dispatch")
+        await wait_until_async(lambda: is_past(conn, lease["lease_until"]))
         let_go.set()
         done = await until_status(mailbox, sent, "acked")
     assert done.attempt_count == 0
@@ -414,26 +433,30 @@ async def test_what_waits_long_to_be_settled_is_renewed(
 async def test_a_handler_that_has_acked_and_works_on_is_left_in_peace(
     new_mailbox: NewMailbox, dsn: str, conn: Connection
 ) -> None:
-    mailbox = new_mailbox(lease=0.5)
+    mailbox = new_mailbox(lease=5, lease_renewal_interval=0.1)
+    ended: list[bool] = []
 
     @mailbox.handler("default")
     async def work(dispatch: HeldDispatch) -> None:
         async with await psycopg.AsyncConnection.connect(dsn) as own:
             await dispatch.ack(own, "done")
-        await asyncio.sleep(1.5)  # three leases
+        await asyncio.sleep(6)  # beyond its lease
+        ended.append(dispatch.cancelled)
 
     async with running(mailbox):
         sent = await mailbox.enqueue({}, thread_id="t")
         await until_status(mailbox, sent, "acked")
+        await wait_until_async(lambda: ended)
+    assert ended == [False]
     assert (await load(mailbox, sent.dispatch_id)).run_response == "done"
     told = rows(conn, "select event from pgmailbox.timeline('t')")
     assert [event["event"] for event in told] == ["queued", "claimed", "acked"]
 
 
 async def test_calls_that_wait_for_others_cost_no_lease(
-    new_mailbox: NewMailbox, connect: Connect, dsn: str
+    new_mailbox: NewMailbox, connect: Connect, conn: Connection, dsn: str
 ) -> None:
-    mailbox = new_mailbox(lease=1.5, pool_size=5)
+    mailbox = new_mailbox(lease=6, lease_renewal_interval=0.1, pool_size=5)
     blocking, go_on = connect(autocommit=False), asyncio.Event()
 
     @mailbox.handler("default")
@@ -450,13 +473,14 @@ async def test_calls_that_wait_for_others_cost_no_lease(
         sent, other = await mailbox.enqueue({}), await mailbox.enqueue({}, kind="acks")
         await until_status(mailbox, sent, "claimed")
         await until_status(mailbox, other, "claimed")
-        await asyncio.sleep(1)  # it has renewed by then
+        await renewed(conn, 2, of=sent)  # over a connection of its own, from then on
         enqueued(blocking, dedupe_key="k")
         waiting = [
             asyncio.create_task(mailbox.enqueue({}, dedupe_key="k", on_duplicate="return"))
             for _ in range(6)
         ]
-        await asyncio.sleep(3)  # twice the lease
+        await wait_until_async(lambda: len(blocked_pids(conn)) >= 3)  # and the pool has no more
+        await renewed(conn, 3, of=sent)
         blocking.rollback()
         await asyncio.gather(*waiting)
         go_on.set()
@@ -504,7 +528,8 @@ async def test_the_connection_for_renewals_is_used_while_nothing_is_held(
             await until_status(mailbox, await mailbox.enqueue({}), "acked")
             conn.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where query like '%renew_leases%' or query like '%\"clock\"%'"
+                " where datname = current_database()"
+                " and (query like '%renew_leases%' or query like '%\"clock\"%')"
             )
             await wait_until_async(lambda: any(e["event"] == "lease.unrenewed" for e in logs))
             await until_status(mailbox, await mailbox.enqueue({}), "acked")

@@ -25,7 +25,7 @@ from pgmailbox import (
     PgMailboxError,
     Retry,
 )
-from tests.runtime.apps import entries, make_ledger
+from tests.runtime.apps import entries, make_ledger, open_gate
 from tests.runtime.houses import load, running, until, until_drained, until_status
 from tests.sessions import one, rows, wait_until_async
 
@@ -194,7 +194,7 @@ async def test_a_shutdown_during_the_start_ends_it_at_once(mailbox: Mailbox) -> 
     await mailbox.close()
     with pytest.raises(LifecycleBusy, match="before it was ready"):
         await starting
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 async def test_the_application_name_tells_whose_sessions_these_are(
@@ -214,25 +214,23 @@ async def test_the_application_name_tells_whose_sessions_these_are(
 # --- shutting down --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("claims_ahead")
 async def test_a_shutdown_lets_running_handlers_finish_and_releases_what_has_not_started(
     new_mailbox: NewMailbox,
 ) -> None:
-    mailbox = new_mailbox(concurrency=2)
+    mailbox = new_mailbox(concurrency=2, drain_timeout=60)
     ran: list[int] = []
     let_go = asyncio.Event()
 
     @mailbox.handler("default")
     async def work(dispatch: HeldDispatch) -> str:
         ran.append(dispatch.payload)
-        if dispatch.payload >= 500:
-            await let_go.wait()
+        await let_go.wait()
         return "finished"
 
     handle = await mailbox.start_lifecycle_ready()
-    await mailbox.enqueue_many({"payload": n} for n in range(500))  # so that it claims ahead
-    await until_drained(mailbox)
-    sent = await mailbox.enqueue_many({"payload": n} for n in range(500, 540))
-    await wait_until_async(lambda: len(ran) == 502)
+    sent = await mailbox.enqueue_many({"payload": n} for n in range(40))
+    await wait_until_async(lambda: (ran, handle._worker.held) == ([0, 1], 40))
     stopping = asyncio.create_task(handle.shutdown())
     await until(lambda: nothing_is_claimed_but(mailbox, 2))
     let_go.set()
@@ -240,7 +238,7 @@ async def test_a_shutdown_lets_running_handlers_finish_and_releases_what_has_not
     found = [await load(mailbox, d.dispatch_id) for d in sent]
     assert [d.run_response for d in found[:2]] == ["finished", "finished"]
     assert {(d.status, d.attempt_count) for d in found[2:]} == {("queued", 0)}
-    assert len(ran) == 502
+    assert ran == [0, 1]
 
 
 async def nothing_is_claimed_but(mailbox: Mailbox, number: int) -> bool:
@@ -287,7 +285,7 @@ async def test_the_callers_timeout_goes_before_the_mailboxs(new_mailbox: NewMail
     await began.wait()
     since = time.monotonic()
     await handle.shutdown(0.1)
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 30
 
 
 async def test_after_a_shutdown_nothing_touches_the_database_any_more(
@@ -365,7 +363,7 @@ async def test_an_abort_during_a_drain_ends_it(new_mailbox: NewMailbox) -> None:
     stopping = asyncio.create_task(handle.shutdown())
     await asyncio.sleep(0.05)
     handle.abort()
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, 30)
     assert cancelled.is_set()
 
 
@@ -384,7 +382,7 @@ async def test_a_claim_on_its_way_when_the_drain_begins_is_given_back(
 
     worker._fetcher._deliver = drain_first
     sent = await mailbox.enqueue_many([{"thread_id": "t"}, {}, {}])
-    await asyncio.wait_for(handle._worker_ended.wait(), 5)
+    await asyncio.wait_for(handle._worker_ended.wait(), 30)
     await handle.shutdown()
     found = [await load(mailbox, d.dispatch_id) for d in sent]
     assert {(d.status, d.attempt_count) for d in found} == {("queued", 0)}
@@ -405,7 +403,7 @@ async def test_dropping_the_handle_stops_nothing(mailbox: Mailbox) -> None:
 async def test_an_abort_cancels_handlers_and_gives_nothing_back(
     new_mailbox: NewMailbox, conn: Connection
 ) -> None:
-    mailbox = new_mailbox(lease=2)
+    mailbox = new_mailbox(lease=5)
     began, cancelled = asyncio.Event(), asyncio.Event()
 
     @mailbox.handler("default")
@@ -432,10 +430,11 @@ async def test_an_abort_cancels_handlers_and_gives_nothing_back(
     await asyncio.sleep(0.3)
     assert fingerprint(conn) == before
     async with running(mailbox):
-        done = await until_status(mailbox, sent, "acked", deadline=4)
+        done = await until_status(mailbox, sent, "acked", deadline=25)
     assert (done.run_response, done.attempt_count) == ("second", 1)
 
 
+@pytest.mark.usefixtures("claims_ahead")
 async def test_what_was_claimed_ahead_is_not_started_by_an_abort(new_mailbox: NewMailbox) -> None:
     mailbox = new_mailbox(concurrency=1)
     ran: list[int] = []
@@ -443,16 +442,16 @@ async def test_what_was_claimed_ahead_is_not_started_by_an_abort(new_mailbox: Ne
     @mailbox.handler("default")
     async def work(dispatch: HeldDispatch) -> None:
         ran.append(dispatch.payload)
-        if dispatch.payload == 500:
-            await asyncio.sleep(60)
+        if dispatch.payload == 0:
+            await asyncio.sleep(3600)
 
     handle = await mailbox.start_lifecycle_ready()
-    await mailbox.enqueue_many({"payload": n} for n in range(520))
-    await wait_until_async(lambda: 500 in ran)
+    await mailbox.enqueue_many({"payload": n} for n in range(20))
+    await wait_until_async(lambda: (ran, handle._worker.held) == ([0], 20))
     handle.abort()
     await handle.wait()
     await asyncio.sleep(0.1)
-    assert max(ran) == 500
+    assert ran == [0]
 
 
 async def test_a_mailbox_starts_again_right_after_an_abort_or_a_shutdown(mailbox: Mailbox) -> None:
@@ -490,7 +489,7 @@ async def test_a_stubborn_handler_delays_an_abort_only_so_long(new_mailbox: NewM
     handle.abort()
     since = time.monotonic()
     await handle.wait()
-    assert time.monotonic() - since < 3
+    assert time.monotonic() - since < 20
     assert handle.unstoppable == [sent.dispatch_id]
     let_go.set()
 
@@ -528,7 +527,7 @@ async def test_a_part_that_fails_ends_the_lifecycle_loudly(mailbox: Mailbox, par
             broken._store = BrokenStore()
         handle._worker._keeper.renew_soon()
         await mailbox.enqueue("quick")
-        await asyncio.wait_for(handle.wait(), 10)
+        await asyncio.wait_for(handle.wait(), 30)
     assert not handle.is_running
     assert cancelled.is_set(), "nothing runs on whose lease nobody keeps"
     [failed] = [entry for entry in logs if entry["event"] == "lifecycle.failed"]
@@ -543,7 +542,7 @@ async def test_a_pool_that_the_application_closes_ends_the_lifecycle_instead_of_
     handle = await mailbox.start_lifecycle_ready()
     with capture_logs() as logs:
         await pool.close()
-        await asyncio.wait_for(handle.wait(), 10)
+        await asyncio.wait_for(handle.wait(), 30)
     assert any(entry["event"] == "lifecycle.failed" for entry in logs)
 
 
@@ -602,11 +601,13 @@ async def test_a_keyboard_interrupt_lets_running_handlers_finish(
     mailbox: Mailbox, start_worker: StartWorker, conn: Connection
 ) -> None:
     make_ledger(conn)
-    worker = start_worker("bookkeeper", concurrency=1, drain_timeout=30)
-    first = await mailbox.enqueue({"n": 0, "seconds": 3})
+    worker = start_worker("gated", concurrency=1, drain_timeout=60)
+    first = await mailbox.enqueue({"n": 0})
     second = await mailbox.enqueue({"n": 1})
     await wait_until_async(lambda: entries(conn))
     worker.signal(signal.SIGINT)
+    await wait_until_async(lambda: "leaving" in worker.output)
+    open_gate(conn)
     await wait_until_async(lambda: "lifecycle.stopped" in worker.output)  # without being told to
     assert await asyncio.to_thread(worker.shut_down) != 0
     assert [entry["how"] for entry in entries(conn)] == ["returned"]

@@ -17,13 +17,14 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox import LifecycleConfig, Mailbox, MailboxConfig, Unavailable
+from pgmailbox import LifecycleConfig, Mailbox, MailboxConfig, Unavailable, listener
 from pgmailbox.backoff import persistently
 from pgmailbox.maintenance import Maintenance
-from pgmailbox.store import Functions, Store
+from pgmailbox.store import PATIENCE, Functions, Store, connections
 from pgmailbox.store.connections import connect_listener
 from pgmailbox.store.watch import Watch
 from pgmailbox.telemetry import get_logger
+from pgmailbox.worker import keeper
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, running, until, until_status
 from tests.runtime.proxy import proxied
@@ -334,6 +335,17 @@ async def test_connections_that_have_gone_silent_are_given_up_and_work_goes_on(
                 # what was settled or claimed on a silent connection waits for its lease at worst
                 await wait_until_async(lambda: set(ran) >= set(range(150)))
         assert any(entry["event"] == "connection.given_up" for entry in logs)
+
+
+def test_in_earnest_silence_is_over_within_half_a_minute() -> None:
+    """What the tests around this one turn down: asked after that long, waited for that long."""
+    assert listener._HEARTBEAT + PATIENCE <= 30, "the session that listens"
+    asked_after = MailboxConfig().seconds("lease_renewal_interval")
+    assert asked_after + max(asked_after, keeper._PATIENCE) <= 30, "the one that renews leases"
+    probes = {name: int(seconds) for name, seconds in connections._PARAMETERS.items()}
+    gone = probes["keepalives_idle"] + probes["keepalives_count"] * probes["keepalives_interval"]
+    assert gone <= 30, "one whose peer is gone"
+    assert probes["tcp_user_timeout"] <= 30_000
 
 
 @pytest.mark.parametrize("was_suspended", [False, True])

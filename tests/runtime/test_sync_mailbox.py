@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 def mailbox(dsn: str) -> Generator[SyncMailbox]:
     with SyncMailbox(dsn) as opened:
         yield opened
+
+
+@pytest.fixture
+def producer(dsn: str, conn: Connection) -> Generator[SyncMailbox]:
+    """A mailbox of a login that is a producer, and nothing else."""
+    name = f"login_{uuid4().hex}"
+    login = sql.Identifier(name)
+    conn.execute(sql.SQL("create role {} login").format(login))
+    try:
+        conn.execute(sql.SQL("grant pgmailbox_producer to {}").format(login))
+        with SyncMailbox(make_conninfo(dsn, user=name)) as opened:
+            yield opened
+    finally:
+        conn.execute(sql.SQL("drop role {}").format(login))
 
 
 def enqueued(conn: Connection) -> int:
@@ -193,6 +208,33 @@ def test_a_database_that_cannot_be_reached_is_unavailable() -> None:
 def test_a_database_that_was_not_migrated_is_a_mismatch(empty_dsn: str) -> None:
     with pytest.raises(SchemaMismatch):
         SyncMailbox(empty_dsn).open()
+
+
+def test_a_login_that_may_produce_and_no_more_suffices_for_a_producer(
+    producer: SyncMailbox,
+) -> None:
+    sent = producer.enqueue({"n": 1}, thread_id="t", dedupe_key="k", delay=60)
+    assert producer.load_dispatch(sent.dispatch_id) == sent
+    same = producer.enqueue({}, thread_id="t", dedupe_key="k", on_duplicate="return")
+    assert same.dispatch_id == sent.dispatch_id
+    assert len(producer.enqueue_many([{}] * 2500)) == 2500
+    assert producer.cancel(sent.dispatch_id) is not None
+
+    producer.deliver("t", [{"id": "a"}, {"id": "b"}, {"id": "c"}])
+    assert producer.update_pending("t", "a", {"text": "edited"}).revision == 2
+    assert producer.retract_pending("t", "b").message_id == "b"
+    moved = producer.reorder_pending("t", ["c", "a"])
+    assert [message.message_id for message in moved] == ["c", "a"]
+    assert producer.list_pending("t") == moved
+    submission = producer.submit("t", [{"id": "d"}])
+    assert producer.submit_background("t", [{"id": "e"}]).outcome == "queued"
+    run = producer.load_run(submission.run_id)
+    assert run is not None
+    assert run.status == "created"
+    assert not producer.command("t", {"stop": True}, timeout=1), "nobody is at work"
+    assert submission.dispatch_id in producer.interrupt("t").superseded_dispatch_ids
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        producer.pause_thread("t")
 
 
 def test_its_own_pool_reads_committed_whatever_the_databases_default_is(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.runtime.houses import load, running, until_drained, until_status
+from pgmailbox.migrate import migrate
+from tests.runtime.houses import listens, load, running, sleeps, until_drained, until_status
 from tests.sessions import listening_pids, one, rows, wait_until_async
 
 if TYPE_CHECKING:
@@ -21,20 +22,8 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-SOON = 3.0
+SOON = 20.0
 """Seconds: milliseconds, on a machine with nothing else to do; far less than the poll interval."""
-
-
-@pytest.fixture
-def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle worker looks only when it is called, or something is due: never by itself."""
-    monkeypatch.setattr("pgmailbox.worker.fetcher._FIRST_PAUSE", 600.0)
-
-
-async def sleeps(conn: Connection, consumers: int = 1) -> None:
-    """Return when that many consumers have said that they sleep."""
-    query = "select count(*) as n from pgmailbox.consumer where waiting"
-    await wait_until_async(lambda: one(conn, query)["n"] == consumers)
 
 
 async def pickup(mailbox: Mailbox, sent: Dispatch) -> float:
@@ -72,6 +61,7 @@ async def test_it_goes_on_hearing_after_it_has_said_again_that_it_lives(
         assert await pickup(mailbox, await mailbox.enqueue({})) < SOON
 
 
+@pytest.mark.usefixtures("no_looks")
 async def test_without_listening_it_polls(new_mailbox: NewMailbox, conn: Connection) -> None:
     mailbox = new_mailbox(poll_interval=0.2, listen=False)
     mailbox.handler("default")(lambda dispatch: None)
@@ -82,10 +72,10 @@ async def test_without_listening_it_polls(new_mailbox: NewMailbox, conn: Connect
             lambda: rows(conn, query) == [{"consumer_id": mailbox.config.consumer_id}]
         )
         for _ in range(3):
-            await asyncio.sleep(0.5)  # idle for longer than its first, short pauses
             assert await pickup(mailbox, await mailbox.enqueue({})) < SOON
 
 
+@pytest.mark.usefixtures("no_looks")
 async def test_a_notification_that_is_lost_costs_at_most_the_poll_interval(
     new_mailbox: NewMailbox, conn: Connection
 ) -> None:
@@ -206,12 +196,14 @@ def work_heard(listening: Connection) -> int:
     )
 
 
+@pytest.mark.usefixtures("no_looks")
 async def test_a_burst_of_notifications_becomes_few_claims(
     new_mailbox: NewMailbox, conn: Connection
 ) -> None:
     mailbox = new_mailbox(poll_interval=600)
     mailbox.handler("default")(lambda dispatch: None)
     async with running(mailbox) as handle:
+        await listens(conn)
         await sleeps(conn)
         claims: list[int] = []
         fetcher = handle._worker._fetcher
@@ -221,15 +213,25 @@ async def test_a_burst_of_notifications_becomes_few_claims(
             claims.append(room)
             await claim(room)
 
+        listener: Any = handle._listener
+        heard: list[Any] = []
+        hear = listener._on_message
+
+        def noted(message: Any) -> None:  # noqa: ANN401 - passed through
+            heard.append(message)
+            hear(message)
+
         fetcher._claim = counted  # type: ignore[method-assign]
+        listener._on_message = noted
         with conn.transaction():
-            for _ in range(500):
+            for n in range(500):
                 conn.execute(
                     "select pg_notify('pgmailbox', %s)",
-                    [json.dumps({"event": "work", "queue": "default", "n": _})],
+                    [json.dumps({"event": "work", "queue": "default", "n": n})],
                 )
-        await asyncio.sleep(0.5)
-        assert 0 < len(claims) < 20
+        await wait_until_async(lambda: len(heard) >= 500 and claims)
+        await until_status(mailbox, await mailbox.enqueue({}), "acked")  # and the last has ended
+        assert len(claims) < 20
 
 
 async def test_work_for_other_queues_is_left_to_others(
@@ -241,3 +243,54 @@ async def test_work_for_other_queues_is_left_to_others(
         theirs = await mailbox.enqueue({}, queue="theirs")
         await until_status(mailbox, await mailbox.enqueue({}, queue="mine"), "acked")
         assert (await load(mailbox, theirs.dispatch_id)).last_claimed_by is None
+
+
+def channels_of_work(listening: Connection, doing: Connection) -> set[str]:
+    """Return the channels on which work was told of since the last call."""
+    found: set[str] = set()
+    doing.execute("notify mark")
+    for message in listening.notifies(timeout=20):
+        if message.channel == "mark":
+            return found
+        if json.loads(message.payload).get("event") == "work":
+            found.add(message.channel)
+    raise AssertionError("the mark did not come")
+
+
+@pytest.mark.usefixtures("no_looks")
+async def test_two_applications_in_one_database_hear_and_run_each_its_own(
+    new_mailbox: NewMailbox, conn: Connection, dsn: str
+) -> None:
+    """Also where a thread of the one is called as one of the other, which is busy."""
+    with psycopg.connect(dsn) as connection:
+        migrate(connection, schema="other_app")
+    ours = new_mailbox(poll_interval=600)
+    theirs = new_mailbox(poll_interval=600, schema="other_app")
+    ran: list[tuple[str, Any]] = []
+    let_go = asyncio.Event()
+
+    @ours.handler("default")
+    async def hold(dispatch: HeldDispatch) -> None:
+        ran.append(("ours", dispatch.payload))
+        await let_go.wait()
+
+    @theirs.handler("default")
+    async def work(dispatch: HeldDispatch) -> None:
+        ran.append(("theirs", dispatch.payload))
+
+    with psycopg.connect(dsn, autocommit=True) as listening:
+        listening.execute("listen pgmailbox; listen other_app; listen mark")
+        async with running(ours, theirs):
+            await sleeps(conn)
+            await sleeps(conn, schema="other_app")
+            channels_of_work(listening, conn)
+            our_own = await ours.enqueue(1, thread_id="t")
+            await wait_until_async(lambda: ran)
+            assert channels_of_work(listening, conn) == {"pgmailbox"}
+            their_own = await theirs.enqueue(2, thread_id="t")
+            assert await pickup(theirs, their_own) < SOON
+            assert channels_of_work(listening, conn) == {"other_app"}
+            assert await ours.load_dispatch(their_own.dispatch_id) is None
+            let_go.set()
+            await until_status(ours, our_own, "acked")
+    assert ran == [("ours", 1), ("theirs", 2)]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.calls import (
     call,
@@ -16,7 +17,9 @@ from tests.calls import (
     enqueued,
     fence,
     refused,
+    scalar,
 )
+from tests.mailboxes import started
 from tests.sessions import one, rows, set_clock
 
 if TYPE_CHECKING:
@@ -37,15 +40,20 @@ def sleeper(connect: Connect) -> Connection:
     return session
 
 
-def rung(session: Connection, doing: Connection) -> list[str]:
-    """Return the queues that were rung for before a mark of our own."""
+def heard(session: Connection, doing: Connection) -> list[dict[str, Any]]:
+    """Return the notifications that came before a mark of our own."""
     doing.execute("select pg_notify('pgmailbox', 'mark')")
-    queues: list[str] = []
+    documents: list[dict[str, Any]] = []
     for notification in session.notifies(timeout=20):
         if notification.payload == "mark":
-            return queues
-        queues.append(json.loads(notification.payload)["queue"])
+            return documents
+        documents.append(json.loads(notification.payload))
     raise AssertionError("the mark did not come")
+
+
+def rung(session: Connection, doing: Connection) -> list[str]:
+    """Return the queues that were rung for before a mark of our own."""
+    return [document["queue"] for document in heard(session, doing)]
 
 
 def test_a_sleeping_consumer_is_rung_for_what_it_serves(
@@ -114,6 +122,41 @@ def test_nobody_is_rung_for_what_was_rolled_back(
     enqueued(writer)
     writer.rollback()
     assert rung(sleeper, conn) == []
+
+
+SECRET = {"id": "secret id", "text": "secret text"}
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("enqueue", {"thread_id": "t", "payload": Jsonb(SECRET)}),
+        ("enqueue_many", {"dispatches": Jsonb([{"payload": SECRET}])}),
+        ("deliver", {"thread_id": "t", "messages": Jsonb([SECRET])}),
+        ("submit", {"thread_id": "t", "messages": Jsonb([SECRET])}),
+    ],
+)
+def test_a_notification_of_work_says_which_queue_and_nothing_of_a_payload(
+    conn: Connection, sleeper: Connection, function: str, arguments: dict[str, object]
+) -> None:
+    call(conn, function, **arguments)
+    assert heard(sleeper, conn) == [{"event": "work", "queue": "default"}]
+
+
+def test_a_notification_to_a_holder_says_nothing_of_a_payload_either(
+    conn: Connection, sleeper: Connection
+) -> None:
+    held, _ = started(conn, "a")
+    heard(sleeper, conn)
+    holder = {"dispatch_id": str(held["dispatch_id"])}
+    assert scalar(conn, "send_command", thread_id="t", payload=Jsonb(SECRET)) is not None
+    assert heard(sleeper, conn) == [{"event": "command", **holder}]
+    secret = {"thread_id": "t", "messages": Jsonb([SECRET])}
+    call(conn, "deliver", boundary="interrupt", **secret)
+    assert heard(sleeper, conn) == [
+        {"event": "interrupt", "thread_id": "t", **holder, "dispatch_epoch": 1},
+        {"event": "work", "queue": "default"},
+    ]
 
 
 @pytest.mark.parametrize("how", ["release", "resume_queue", "resume_thread", "retry", "reclaim"])

@@ -77,3 +77,26 @@ def test_beyond_ten_thousand_the_terminal_ones_are_estimates_and_say_so(
     assert 10_000 < acked < 12_000
     assert found["dead_letter"] == (1, False)
     assert found["queued"] == (1, False)
+
+
+def test_what_nobody_has_analyzed_yet_is_estimated_by_its_size(conn: Connection) -> None:
+    for _ in range(11):
+        call(conn, "enqueue_many", dispatches=Jsonb([{}] * 1000))
+        call(conn, "ack_many", **fences(*claims(conn, max_dispatches=1000)))
+    found = counted(conn)
+    acked, estimated = found.pop("acked")
+    assert estimated
+    assert 11_000 / 3 < acked < 11_000 * 3
+    assert set(found.values()) == {(0, False)}
+
+
+def test_more_than_ten_thousand_of_a_rare_status_are_not_estimated_at_less(
+    conn: Connection,
+) -> None:
+    for _ in range(11):
+        call(conn, "enqueue_many", dispatches=Jsonb([{}] * 1000))
+        held = fences(*claims(conn, max_dispatches=1000))
+        call(conn, "dead_letter_many", **held, errors=["x"] * 1000)
+    dead, estimated = counted(conn)["dead_letter"]
+    assert estimated
+    assert dead >= 10_001

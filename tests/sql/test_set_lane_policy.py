@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.calls import call, call_one, claimed, claims, enqueued, fence, ids, loaded, refused
+from tests.calls import (
+    call,
+    call_one,
+    claimed,
+    claims,
+    enqueued,
+    fence,
+    ids,
+    loaded,
+    refused,
+    scalar,
+)
 from tests.sessions import one, set_clock
 
 if TYPE_CHECKING:
@@ -215,3 +226,16 @@ def test_a_head_in_a_paused_queue_is_not_overtaken(conn: Connection) -> None:
     assert held["dispatch_id"] == first["dispatch_id"]
     call_one(conn, "ack", **fence(held))
     assert ids(claims(conn)) == [second["dispatch_id"]]
+
+
+def test_in_a_paused_queue_what_runs_runs_on(conn: Connection) -> None:
+    first, second = (enqueued(conn, thread_id="t", queue="q") for _ in range(2))
+    held = claimed(conn, queues=["q"])
+    assert held["dispatch_id"] == first["dispatch_id"]
+    call(conn, "pause_queue", queue="q")
+    assert scalar(conn, "extend_lease", **fence(held), lease=timedelta(hours=1)) is True
+    assert loaded(conn, held)["lease_until"] > held["lease_until"]
+    assert call_one(conn, "ack", **fence(held))["status"] == "acked"
+    assert claims(conn, queues=["q"]) == []
+    call(conn, "resume_queue", queue="q")
+    assert ids(claims(conn, queues=["q"])) == [second["dispatch_id"]]

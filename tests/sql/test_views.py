@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.calls import call, call_one, claimed, enqueued, fence
 from tests.mailboxes import delivered, finish, started
-from tests.sessions import one, rows
+from tests.sessions import one, rows, set_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
+
+HOUR = timedelta(hours=1)
 
 
 def _finished(conn: Connection) -> None:
@@ -111,3 +114,49 @@ def test_dispatches_are_found_by_id_whatever_is_asked_about_them(
     assert "dispatch_pkey" in plan
     assert "Seq Scan on dispatch" not in plan
     assert "->  Sort" not in plan
+
+
+def test_queue_depth_tells_for_how_long_the_oldest_has_been_due(conn: Connection) -> None:
+    enqueued(conn, queue="held")
+    claimed(conn, queues=["held"])
+    enqueued(conn, queue="q")
+    set_clock(conn, HOUR)
+    enqueued(conn, queue="q")
+    enqueued(conn, queue="later", delay=HOUR)
+    shown = {
+        (row["queue"], row["status"]): (row["dispatches"], row["oldest_wait"])
+        for row in rows(conn, "select * from pgmailbox.queue_depth")
+    }
+    dispatches, oldest_wait = shown.pop(("q", "queued"))
+    assert dispatches == 2
+    assert HOUR <= oldest_wait < 1.5 * HOUR
+    assert shown == {("held", "claimed"): (1, None), ("later", "queued"): (1, timedelta(0))}
+
+
+def test_lanes_tells_how_many_wait_and_since_when(conn: Connection) -> None:
+    enqueued(conn, thread_id="t")
+    held = claimed(conn)
+    second = enqueued(conn, thread_id="t")
+    set_clock(conn, HOUR)
+    third = enqueued(conn, thread_id="t")
+    later = enqueued(conn, thread_id="u", delay=HOUR)
+    shown = {
+        row["thread_id"]: (row["active"], row["head"], row["depth"], row["waiting_since"])
+        for row in rows(conn, "select * from pgmailbox.lanes")
+    }
+    assert shown == {
+        "t": (held["dispatch_id"], second["dispatch_id"], 2, second["available_at"]),
+        "u": (None, None, 1, later["available_at"]),
+    }
+    assert third["available_at"] - second["available_at"] >= HOUR
+    assert later["available_at"] - third["available_at"] >= HOUR
+
+
+def test_runs_has_the_columns_that_the_contract_lists_in_that_order(conn: Connection) -> None:
+    contract = """
+        run_id, thread_id, kind, status, waiting_reason, dispatch_id, input_from_seq,
+        input_to_seq, termination, response, error, created_at, started_at, finished_at, updated_at
+    """
+    columns = [name.strip() for name in contract.split(",")]
+    _finished(conn)
+    assert list(one(conn, "select * from pgmailbox.runs"))[: len(columns)] == columns
