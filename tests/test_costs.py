@@ -153,6 +153,7 @@ def test_what_another_is_just_claiming_is_stepped_over_and_not_tried(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_pages_of_dead_entries_are_stepped_over_twice_and_not_by_every_claim(
     conn: Connection,
 ) -> None:
@@ -165,10 +166,12 @@ def test_pages_of_dead_entries_are_stepped_over_twice_and_not_by_every_claim(
     conn.execute("delete from pgmailbox.dispatch")
     conn.execute("select from pgmailbox.enqueue_batch(%s)", [json.dumps([{}] * 10)])
     buffers = []
-    for _ in range(5):
+    for _ in range(9):
         _, read = cost(conn, 1, "claim", "c", "30 s", 1)
         buffers.append(read)
         if len(buffers) == 1:  # has marked them as dead; forget it, as another session would
             conn.execute("select set_config('pgmailbox.front', '', false)")
     assert buffers[1] > 600, "a walk from the front does step over them"
-    assert max(buffers[3:]) < 200, "one more to see how far it is, and then no more"
+    dear = [read for read in buffers[3:] if read >= 200]
+    # what is remembered lapses after a second: should the machine stall, there are two more
+    assert len(dear) <= 2, "one more to see how far it is, and then no more"

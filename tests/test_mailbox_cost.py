@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+pytestmark = pytest.mark.timeout(600)
+
 COMMITTED: Final = 100_000
 PENDING: Final = 10_000
 

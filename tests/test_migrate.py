@@ -420,7 +420,7 @@ def test_a_migrator_waits_for_another_one(empty_dsn: str, empty: Connection) -> 
                 wait_blocked(empty, second.info.backend_pid)
             finally:
                 first.commit()
-            assert waiting.result().is_current
+            assert waiting.result(60).is_current
 
 
 # --- does the schema fit? -----------------------------------------------------------------------

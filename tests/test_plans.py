@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
     Shape = Callable[[Connection, int], None]
 
+pytestmark = pytest.mark.timeout(600)
+
 FEW: Final = 10
 MANY: Final = 100_000
 VERY_MANY: Final = 1_000_000

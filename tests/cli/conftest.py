@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Generator, Mapping
 
-TIMEOUT = 180.0  # on a machine that is busy with other things, too
+TIMEOUT = 120.0  # on a machine that is busy with other things, too
 ROOT = Path(__file__).parents[2]
 
 

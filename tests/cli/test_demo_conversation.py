@@ -11,7 +11,7 @@ from tests.sessions import rows
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_the_conversation_shows_which_run_read_what(cli_on_empty: Cli, empty_dsn: str) -> None:

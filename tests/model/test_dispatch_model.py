@@ -524,6 +524,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_queue_does_what_the_model_says(connect: Connect) -> None:
     Machine.conn, Machine.other = connect(), connect()
     for session in (Machine.conn, Machine.other):

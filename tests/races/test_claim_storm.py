@@ -75,6 +75,7 @@ def produced(session: Connection) -> bool:
     return bool(one(session, total)["n"] >= PRODUCERS * EACH)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("worn", [False, True], ids=["fresh", "old snapshot"])
 def test_each_is_acked_once_and_none_is_left_behind(
     conn: Connection, connect: Connect, request: pytest.FixtureRequest, worn: bool

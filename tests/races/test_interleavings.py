@@ -64,15 +64,20 @@ def opened(connect: Connect) -> Connection:
 @pytest.fixture
 def meanwhile(connect: Connect) -> Iterator[Callable[..., Future[Any]]]:
     """Begin a call on another session, in a thread, and return once it waits for a lock."""
+    begun: list[tuple[Connection, Future[Any]]] = []
     with ThreadPoolExecutor(4) as pool:
 
         def begin(doing: Callable[..., Any], *arguments: object, **named: object) -> Future[Any]:
             session = connect()
             future = pool.submit(doing, session, *arguments, **named)
+            begun.append((session, future))
             wait_blocked(connect(), session.info.backend_pid)
             return future
 
         yield begin
+        for session, future in begun:
+            if not future.done():  # the test has failed, and holds what this waits for
+                session.cancel_safe()
 
 
 def end(session: Connection, how: str) -> None:
@@ -682,7 +687,7 @@ def test_an_ack_that_the_interrupt_overtakes_is_carried_out_or_refused_and_says_
     error = acked.exception(20)
     assert error is None or isinstance(error, psycopg.Error)
     if error is None:
-        assert acked.result()["status"] == "acked" == loaded(conn, held)["status"]
+        assert acked.result(60)["status"] == "acked" == loaded(conn, held)["status"]
     else:
         assert (error.sqlstate, loaded(conn, held)["status"]) == ("PM003", "claimed")
 
@@ -1055,7 +1060,7 @@ def test_of_two_who_enqueue_for_one_prepared_run_one_is_what_it_awaits(
     assert first["dispatch_id"] == run["dispatch_id"]
     waits = meanwhile(enqueued, thread_id="t", run_id=run["run_id"])
     end(opened, ending)
-    second = waits.result()["dispatch_id"]
+    second = waits.result(60)["dispatch_id"]
     assert (second == run["dispatch_id"]) == (ending == "rollback")
     assert drain(conn) == ([run["dispatch_id"], second] if ending == "commit" else [second])
 
@@ -1131,7 +1136,7 @@ def test_what_interrupts_a_run_that_is_just_starting_is_read_by_the_next(
     assert sent["outcome"] == "interrupted"
     opened.rollback()
     with refused("PM003", "lost"):
-        starts.result()
+        starts.result(60)
     call(conn, "supersede_claimed", reason="interrupted", **fence(held))
     assert drained(conn) == [["m"]]
 
@@ -1165,7 +1170,7 @@ def test_a_lane_whose_claim_ends_between_two_looks_is_not_left_behind(
     cancelling = meanwhile(call, "cancel", dispatch_id=first["dispatch_id"])
     opened.commit()
     gate.commit()
-    cancelling.result()
+    cancelling.result(60)
     assert ids(claims(conn)) == [second["dispatch_id"]]
 
 
@@ -1178,7 +1183,7 @@ def test_a_pause_while_the_clean_up_forgets_the_lane_is_kept(
     pausing = meanwhile(call, "pause_thread", thread_id="t")
     opened.execute("delete from pgmailbox.lane")
     opened.commit()
-    pausing.result()
+    pausing.result(60)
     assert one(conn, "select paused_at from pgmailbox.threads")["paused_at"] is not None
 
 
@@ -1211,5 +1216,5 @@ def test_a_stale_claim_that_is_locked_for_a_moment_is_not_released_to_the_queue(
     call_one(conn, "interrupt", thread_id="t")
     releasing = meanwhile(call, "release_many", **fences(held))
     opened.commit()
-    assert releasing.result() == []
+    assert releasing.result(60) == []
     assert loaded(conn, held)["status"] == "superseded"

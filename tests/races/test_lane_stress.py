@@ -203,6 +203,7 @@ def watch(session: Connection, stress: Stress) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("lanes", "policy"), [(50, "strict"), (50, "skip"), (5, "skip")])
 def test_every_lane_is_exclusive_in_order_and_drained_without_a_sweep(
     connect: Connect, request: pytest.FixtureRequest, lanes: int, policy: str

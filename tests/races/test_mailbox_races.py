@@ -70,15 +70,20 @@ def old(connect: Connect, conn: Connection) -> Connection:
 @pytest.fixture
 def meanwhile(connect: Connect) -> Iterator[Meanwhile]:
     """Begin a call on another session, in a thread, and return once it waits for a lock."""
+    begun: list[tuple[Connection, Future[Any]]] = []
     with ThreadPoolExecutor(4) as pool:
 
         def begin(doing: Callable[..., Any], *arguments: object, **named: object) -> Future[Any]:
             session = connect()
             future = pool.submit(doing, session, *arguments, **named)
+            begun.append((session, future))
             wait_blocked(connect(), session.info.backend_pid)
             return future
 
         yield begin
+        for session, future in begun:
+            if not future.done():  # the test has failed, and holds what this waits for
+                session.cancel_safe()
 
 
 def end(session: Connection, how: str) -> None:
@@ -135,7 +140,7 @@ def test_an_edit_that_comes_first_is_read(  # noqa: PLR0917 - fixtures and cases
     edit(opened)
     starting = meanwhile(start, held)
     end(opened, ending)
-    taken = starting.result()
+    taken = starting.result(60)
     assert names(taken) == (read if ending == "commit" else ["a", "b"])
     if edit is update and ending == "commit":
         assert taken[0]["payload"] == {"new": 1}
@@ -159,10 +164,10 @@ def test_an_edit_that_comes_second_is_told(  # noqa: PLR0917 - fixtures and case
     end(opened, ending)
     if ending == "commit":
         with refused(error):
-            editing.result()
+            editing.result(60)
         assert committed(conn) == ["a", "b"]
     else:
-        editing.result()
+        editing.result(60)
         assert names(start(conn, held)) == read
 
 
@@ -220,7 +225,7 @@ def test_of_two_freezes_one_reads(
     assert names(freeze(opened)) == ["a", "b"]
     second = meanwhile(freeze)
     end(opened, ending)
-    assert names(second.result()) == ([] if ending == "commit" else ["a", "b"])
+    assert names(second.result(60)) == ([] if ending == "commit" else ["a", "b"])
     assert committed(conn) == ["a", "b"]
 
 
@@ -232,7 +237,7 @@ def test_the_second_freeze_sees_what_came_while_it_waited(
     second = meanwhile(freeze)
     delivered(conn, "b", ensure_dispatch=False)
     opened.commit()
-    assert [(m["seq"], m["message_id"]) for m in second.result()] == [(2, "b")]
+    assert [(m["seq"], m["message_id"]) for m in second.result(60)] == [(2, "b")]
 
 
 def test_the_second_freeze_is_told_that_the_log_went_on(
@@ -243,7 +248,7 @@ def test_the_second_freeze_is_told_that_the_log_went_on(
     second = meanwhile(freeze, expected_message_version=0)
     opened.commit()
     with refused("PM006"):
-        second.result()
+        second.result(60)
 
 
 # --- deliveries in open transactions ----------------------------------------------------
@@ -303,9 +308,9 @@ def test_of_two_deliveries_of_one_id_one_is_accepted(
     end(opened, ending)
     if ending == "commit":
         with refused("PM001", "message a "):
-            second.result()
+            second.result(60)
     else:
-        second.result()
+        second.result(60)
     assert pending(conn) == ["a"]
     assert len(live(conn)) == 1
 
@@ -320,7 +325,7 @@ def test_a_delivery_of_an_id_that_is_just_being_read_waits_and_is_told(
     second = meanwhile(delivered, "a")
     end(opened, ending)
     with refused("PM007" if ending == "commit" else "PM001", "message a "):
-        second.result()
+        second.result(60)
 
 
 @ENDINGS
@@ -348,7 +353,7 @@ def test_a_limited_mailbox_that_rejects_delays_no_run(
     assert names(start(impatient, held)) == ["a"]
     finish(impatient, held, carried(conn, held))
     opened.commit()
-    last.result()
+    last.result(60)
     assert pending(conn) == ["b", "c"]
 
 
@@ -360,7 +365,7 @@ def test_of_two_deliveries_one_finds_the_last_place(
     second = meanwhile(delivered, "b")
     opened.commit()
     with refused("PM011"):
-        second.result()
+        second.result(60)
 
 
 # --- interrupt --------------------------------------------------------------------------
@@ -464,7 +469,7 @@ def test_of_two_submits_that_interrupt_the_second_waits_and_both_are_read(
     submit(opened, "a")
     second = meanwhile(submit, "b")
     end(opened, ending)
-    assert second.result()["outcome"] == "interrupted"
+    assert second.result(60)["outcome"] == "interrupted"
     let_go(conn, held)
     assert drained(conn) == [["a", "b"] if ending == "commit" else ["b"]]
 
@@ -496,7 +501,7 @@ def test_of_two_resumptions_one_makes_the_dispatch(
     call(opened, "resume_run", run_id=run_id)
     second = meanwhile(call, "resume_run", run_id=run_id)
     end(opened, ending)
-    assert len(second.result()) == (0 if ending == "commit" else 1)
+    assert len(second.result(60)) == (0 if ending == "commit" else 1)
     assert len(live(conn)) == 1
 
 
@@ -510,7 +515,7 @@ def test_new_work_and_a_resumption_at_once_are_one_run(
     call(opened, "resume_run", run_id=run_id)
     starting = meanwhile(start, held)
     opened.commit()
-    assert [m["run_id"] for m in starting.result()] == [run_id]
+    assert [m["run_id"] for m in starting.result(60)] == [run_id]
     assert loaded(conn, held)["run_id"] == run_id
     finish(conn, held, run_id)
     assert drained(conn) == []
@@ -530,7 +535,7 @@ def test_a_start_that_waited_for_an_edit_and_was_interrupted_meanwhile_reads_not
     interrupt(opened)  # edit, and run anew
     opened.commit()
     with refused("PM003"):
-        starting.result()
+        starting.result(60)
     let_go(conn, held)
     assert drained(conn) == [["a"]]
 
@@ -555,7 +560,7 @@ def test_nor_does_a_run_read_or_write_that_was_interrupted_while_it_waited(
     interrupt(opened)
     opened.commit()
     with refused("PM003", "t is lost"):
-        writing.result()
+        writing.result(60)
     let_go(conn, held)
     assert committed(conn) == ["s"]
     assert drained(conn) == [["a"]]
@@ -570,7 +575,7 @@ def test_a_freeze_without_a_token_that_waited_finds_the_thread_claimed(
     held = claimed(conn)
     opened.commit()
     with refused("PM003", "claimed meanwhile"):
-        freezing.result()
+        freezing.result(60)
     assert names(start(conn, held)) == ["a"]
 
 
@@ -585,7 +590,7 @@ def test_a_run_does_not_end_under_a_claim_that_was_interrupted_meanwhile(
     interrupt(conn)  # after the claim was looked at, before the dispatch is acked
     opened.commit()
     with refused("PM003", "stale"):
-        ends.result()
+        ends.result(60)
     assert run(conn, run_id)["status"] == "running"
     let_go(conn, held)
     assert run(conn, run_id)["termination"] == "cancelled"

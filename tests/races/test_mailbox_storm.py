@@ -173,6 +173,7 @@ class Worker:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_message_is_read_by_one_run_or_was_retracted(
     conn: Connection, connect: Connect
 ) -> None:

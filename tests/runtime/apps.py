@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg_pool import AsyncConnectionPool
 
+from tests.runtime.houses import until
 from tests.sessions import rows
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ class Ledger:
         """Be a handler that takes until the gate is opened, and notes how it ended."""
         entry = await self.begin(dispatch)
         try:
-            while not await self._may_end(entry):
-                await asyncio.sleep(0.02)
+            await until(lambda: self._may_end(entry), deadline=3600)
         except asyncio.CancelledError:
             await self.end(entry, "cancelled")
             raise

@@ -26,7 +26,7 @@ from pgmailbox import (
     Retry,
 )
 from tests.runtime.apps import entries, make_ledger, open_gate
-from tests.runtime.houses import load, running, until, until_drained, until_status
+from tests.runtime.houses import load, running, until, until_status
 from tests.sessions import one, rows, wait_until_async
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ LAWS: Final = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_every_message_is_read_by_exactly_one_run_or_was_retracted(
     new_mailbox: NewMailbox, start_worker: StartWorker, conn: Connection, dsn: str
 ) -> None:

@@ -55,6 +55,7 @@ def check_ledger(ledger: list[dict[str, Any]], count: int, threads: int) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_a_crash_of_the_server_under_load_loses_nothing(
     new_mailbox: NewMailbox, start_worker: StartWorker, own_server: EmbeddedPostgres, dsn: str
 ) -> None:
@@ -111,7 +112,7 @@ async def test_workers_come_back_after_the_database_was_away_for_seconds(
         back_at = time.monotonic()
         await until(lambda: has_status(mailbox, first, "acked"))
         await until(lambda: has_status(mailbox, second, "acked"))
-        assert time.monotonic() - back_at < 8
+        assert time.monotonic() - back_at < 18
         assert handle.is_running
     assert ran == {0: 1, 1: 1}, "the lease held: nobody else had taken it"
 
@@ -126,7 +127,7 @@ async def has_status(mailbox: Mailbox, dispatch: Any, status: str) -> bool:  # n
 async def test_handlers_whose_leases_cannot_be_renewed_are_cancelled_before_these_lapse(
     new_mailbox: NewMailbox, own_server: EmbeddedPostgres
 ) -> None:
-    lease = 3.0
+    lease = 10.0
     mailbox = new_mailbox(own_server.dsn, lease=lease)
     began: list[HeldDispatch] = []
     cancelled_at: list[float] = []
@@ -136,7 +137,7 @@ async def test_handlers_whose_leases_cannot_be_renewed_are_cancelled_before_thes
         began.append(dispatch)
         if dispatch.attempt == 1:
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 cancelled_at.append(time.time())
                 raise
@@ -148,7 +149,7 @@ async def test_handlers_whose_leases_cannot_be_renewed_are_cancelled_before_thes
         lease_until = (await load(mailbox, sent.dispatch_id)).lease_until
         assert lease_until is not None
         own_server.stop("immediate")
-        await wait_until_async(lambda: cancelled_at, deadline=lease + 1)
+        await wait_until_async(lambda: cancelled_at)
         # renewed once more, perhaps, between our look and the stop
         assert cancelled_at[0] < lease_until.timestamp() + lease / 3
         own_server.start()
@@ -179,9 +180,7 @@ async def test_a_shutdown_while_the_database_is_away_ends(
     handle = await mailbox.start_lifecycle_ready()
     own_server.stop("immediate")
     await asyncio.sleep(1.5)
-    began = time.monotonic()
-    await handle.shutdown()
-    assert time.monotonic() - began < 8
+    await asyncio.wait_for(handle.shutdown(), 60)
     assert not handle.is_running
     own_server.start()
 
@@ -331,7 +330,7 @@ async def test_connections_that_have_gone_silent_are_given_up_and_work_goes_on(
                 silent_at = time.monotonic()
                 last = await producer.enqueue(200, thread_id="last")
                 await until_status(producer, last, "acked")
-                assert time.monotonic() - silent_at < 8
+                assert time.monotonic() - silent_at < 18
                 # what was settled or claimed on a silent connection waits for its lease at worst
                 await wait_until_async(lambda: set(ran) >= set(range(150)))
         assert any(entry["event"] == "connection.given_up" for entry in logs)
@@ -372,7 +371,7 @@ async def test_a_silent_network_costs_handlers_their_leases_in_time_and_is_survi
             story.append(f"begin {dispatch.attempt}")
             if dispatch.attempt == 1:
                 try:
-                    await asyncio.sleep(60)
+                    await asyncio.sleep(3600)
                 finally:
                     story.append("end 1")
 
@@ -380,7 +379,7 @@ async def test_a_silent_network_costs_handlers_their_leases_in_time_and_is_survi
             sent = await producer.enqueue({}, thread_id="t")
             await wait_until_async(lambda: story)
             proxy.freeze()
-            await wait_until_async(lambda: "end 1" in story, deadline=lease + 2)
+            await wait_until_async(lambda: "end 1" in story)
             await asyncio.sleep(1)
             proxy.thaw()
             await until_status(producer, sent, "acked")
@@ -434,9 +433,9 @@ async def test_those_who_stand_in_line_for_a_database_that_is_away_are_told_toge
         mailbox = Mailbox(f"host=127.0.0.1 port={port} connect_timeout=2 sslmode=disable")
         began = time.monotonic()
         found = await asyncio.gather(
-            *[mailbox.load_dispatch(uuid4()) for _ in range(5)], return_exceptions=True
+            *[mailbox.load_dispatch(uuid4()) for _ in range(20)], return_exceptions=True
         )
-    assert time.monotonic() - began < 6  # one after the other would take ten
+    assert time.monotonic() - began < 20  # one after the other would take forty
     assert {type(each) for each in found} == {Unavailable}
 
 
@@ -513,7 +512,7 @@ async def test_a_connection_that_was_given_up_is_used_no_more(dsn: str) -> None:
     connection = await psycopg.AsyncConnection.connect(dsn)
     watch = Watch(0.05)
     with watch.over(connection):
-        await asyncio.sleep(0.2)
+        await wait_until_async(lambda: watch._gave_up)
     assert watch.is_lost
     assert connection.closed
 

@@ -53,6 +53,15 @@ def read_by(conn: Connection, **arguments: object) -> tuple[list[dict[str, Any]]
         return got, one(conn, query)["n"] - before
 
 
+def dear(reads: list[int]) -> int:
+    """Count the claims that read much.
+
+    What is remembered lapses after a second or so. Should the machine stall for that long, there
+    are two more, wherever that was.
+    """
+    return sum(entries >= 200 for entries in reads)
+
+
 def remembered(conn: Connection) -> dict[str, Any] | None:
     value = one(conn, "select nullif(current_setting('pgmailbox.front', true), '')::jsonb as f")[
         "f"
@@ -64,9 +73,9 @@ def remembered(conn: Connection) -> dict[str, Any] | None:
 def test_only_the_first_claim_reads_what_is_dead(worn: Connection) -> None:
     for n in range(40):
         enqueued(worn, thread_id=f"t{n}")
-    reads = [read_by(worn, max_dispatches=5) for _ in range(6)]
-    assert [len(got) for got, _ in reads] == [5] * 6
-    assert all(entries < 200 for _, entries in reads[1:])
+    reads = [read_by(worn, max_dispatches=5) for _ in range(8)]
+    assert [len(got) for got, _ in reads] == [5] * 8
+    assert dear([entries for _, entries in reads[1:]]) <= 2
 
 
 def test_without_an_old_snapshot_nothing_is_remembered(conn: Connection) -> None:
@@ -89,13 +98,15 @@ def test_more_urgent_work_that_comes_later_goes_first(worn: Connection) -> None:
 
 def test_each_priority_keeps_its_own_front(worn: Connection) -> None:
     work_off(worn, DEAD, priority=5)
-    for _ in range(8):
+    reads = []
+    for _ in range(12):
         enqueued(worn)
-    for _ in range(4):
+    for _ in range(10):
         enqueued(worn, priority=5)
         got, entries = read_by(worn, max_dispatches=2)
         assert [d["priority"] for d in got] == [5, 128]
-    assert entries < 200
+        reads.append(entries)
+    assert dear(reads[3:]) <= 2
 
 
 def test_what_was_committed_late_is_found_when_nothing_lies_ahead(
@@ -113,13 +124,18 @@ def test_what_was_committed_late_is_found_when_nothing_lies_ahead(
 def test_what_was_committed_late_is_found_when_the_time_is_up(
     worn: Connection, connect: Connect
 ) -> None:
-    slow = connect(autocommit=False)
-    late = enqueued(slow)
-    for _ in range(3):
-        enqueued(worn)
-    claimed(worn)
-    slow.commit()
-    assert claimed(worn)["dispatch_id"] != late["dispatch_id"]
+    for _ in range(5):  # should the machine stall, the time may be up too soon
+        slow = connect(autocommit=False)
+        late = enqueued(slow)
+        for _ in range(3):
+            enqueued(worn)
+        claimed(worn)
+        slow.commit()
+        if claimed(worn)["dispatch_id"] != late["dispatch_id"]:
+            break
+        claims(worn)
+    else:
+        pytest.fail("it was found at once")
     set_clock(worn, "1 min")
     assert claimed(worn)["dispatch_id"] == late["dispatch_id"]
 
@@ -191,13 +207,13 @@ def test_what_a_claim_without_threads_gives_back_by_a_rollback_is_not_left_behin
 def test_a_new_session_reads_what_is_dead_twice_and_then_no_more(
     worn: Connection, connect: Connect
 ) -> None:
-    for _ in range(5):
+    for _ in range(10):
         enqueued(worn)
     fresh = connect()
-    reads = [read_by(fresh, max_dispatches=1) for _ in range(5)]
-    assert [len(got) for got, _ in reads] == [1] * 5
+    reads = [read_by(fresh, max_dispatches=1) for _ in range(10)]
+    assert [len(got) for got, _ in reads] == [1] * 10
     assert all(entries > DEAD / 2 for _, entries in reads[:2])
-    assert all(entries < 200 for _, entries in reads[2:])
+    assert dear([entries for _, entries in reads[2:]]) <= 2
 
 
 def test_what_the_first_claim_of_a_session_stepped_over_is_not_left_behind(
@@ -223,9 +239,12 @@ def test_other_queues_have_a_front_of_their_own(worn: Connection) -> None:
 
 
 def test_an_empty_queue_is_remembered_as_read(worn: Connection) -> None:
-    assert claims(worn) == []
-    made = enqueued(worn)
-    got, entries = read_by(worn)
-    assert [d["dispatch_id"] for d in got] == [made["dispatch_id"]]
-    assert entries < 200
+    reads = []
+    for _ in range(8):
+        assert claims(worn) == []
+        made = enqueued(worn)
+        got, entries = read_by(worn)
+        assert [d["dispatch_id"] for d in got] == [made["dispatch_id"]]
+        reads.append(entries)
+    assert dear(reads) <= 2
     assert rows(worn, "select from pgmailbox.dispatches where status = 'queued'") == []

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def test_it_is_the_soonest_of_all_and_negative_once_that_has_lapsed(conn: Connection) -> None:
     assert scalar(conn, "next_lease_expiry") is None
-    for seconds in (60, 10, 30):
+    for minutes in (60, 10, 30):
         enqueued(conn)
-        claimed(conn, lease=timedelta(seconds=seconds))
+        claimed(conn, lease=timedelta(minutes=minutes))
     left = scalar(conn, "next_lease_expiry")
-    assert timedelta(seconds=5) < left <= timedelta(seconds=10)
-    set_clock(conn, "20 s")
+    assert timedelta(minutes=5) < left <= timedelta(minutes=10)
+    set_clock(conn, "20 min")
     assert scalar(conn, "next_lease_expiry") < timedelta(0)
 
 

@@ -257,16 +257,16 @@ def test_it_tells_how_many_consumers_live(conn: Connection, connect: Connect) ->
 
 def test_it_tells_of_a_lease_that_has_lapsed_just_now(conn: Connection) -> None:
     enqueued(conn)
-    held = claimed(conn, lease=timedelta(seconds=60))
+    held = claimed(conn, lease=timedelta(minutes=60))
     enqueued(conn)
-    claimed(conn, lease=timedelta(seconds=10))
+    claimed(conn, lease=timedelta(minutes=10))
     assert not look(conn)["lapsed"]
-    set_clock(conn, "12 s")
-    assert look(conn, lapsed_within=timedelta(seconds=5))["lapsed"]
-    assert not look(conn, lapsed_within=timedelta(seconds=1))["lapsed"], "that was long ago"
-    set_clock(conn, "61 s")
+    set_clock(conn, "12 min")
+    assert look(conn, lapsed_within=timedelta(minutes=5))["lapsed"]
+    assert not look(conn, lapsed_within=timedelta(minutes=1))["lapsed"], "that was long ago"
+    set_clock(conn, "61 min")
     call_one(conn, "ack", **fence(held))
-    assert not look(conn, lapsed_within=timedelta(seconds=5))["lapsed"], "it was acked"
+    assert not look(conn, lapsed_within=timedelta(minutes=5))["lapsed"], "it was acked"
 
 
 def test_a_look_does_not_read_what_lapsed_long_ago_or_will_lapse_later(
@@ -308,10 +308,10 @@ def test_who_has_other_sessions_has_time_to_renew(
     connect(application_name="pgmailbox:c")
     end(owner, conn)
     look(conn)
-    set_clock(conn, "10 s")
+    set_clock(conn, "1 s")
     assert look(conn)["reclaimed"] == []
     call(conn, "extend_lease", lease="1 h", **fence(held[renewed["dispatch_id"]]))
-    set_clock(conn, "16 s")
+    set_clock(conn, "30 s")
     assert look(conn)["reclaimed"] == [left["dispatch_id"]]
 
 

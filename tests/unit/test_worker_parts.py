@@ -59,7 +59,7 @@ async def test_a_bell_wakes_who_waits() -> None:
     waiting = asyncio.create_task(bell.heard(None))
     await asyncio.sleep(0)
     bell.ring()
-    assert await asyncio.wait_for(waiting, 1)
+    assert await asyncio.wait_for(waiting, 30)
 
 
 # --- Pace ---------------------------------------------------------------------------------
