@@ -65,8 +65,8 @@ def _is_misread(dsn: str, parameters: dict[str, str]) -> bool:
     if scheme is None:
         return False
     rest = dsn[scheme.end() :]
-    before, _, after = rest.partition("@")
-    place = (rest if "/" in before else after or rest).partition("?")[0]
+    before, at, after = rest.partition("@")
+    place = (rest if "/" in before or not at else after).partition("?")[0]
     return "@" in place
 
 

@@ -426,7 +426,7 @@ class Mailbox(Conversations, Operations):
             lifecycle = self._started(config, must_recover=True)
             try:
                 if lifecycle is before:  # one that was started plainly waits for its database
-                    await self._open_at_last(config or LifecycleConfig())
+                    await self._open_for(lifecycle, config or LifecycleConfig())
                 report = await lifecycle.ready()
             except BaseException:
                 if lifecycle is not before:
@@ -437,9 +437,11 @@ class Mailbox(Conversations, Operations):
                 await self.recover()
             return lifecycle
 
-    async def _open_at_last(self, config: LifecycleConfig) -> None:
-        """Open the mailbox, in as many attempts as a recovery has."""
+    async def _open_for(self, lifecycle: Lifecycle, config: LifecycleConfig) -> None:
+        """Open the mailbox, in as many attempts as a recovery has, while that goes on."""
         for left in reversed(range(config.recovery_attempts)):
+            if not lifecycle.is_running:
+                return  # `ready` says why
             try:
                 await self.open()
             except Unavailable:

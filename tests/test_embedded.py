@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from pgmailbox import embedded
+from pgmailbox import binaries, embedded
 from pgmailbox.binaries import find_binaries
 from pgmailbox.embedded import EmbeddedPostgres
 from pgmailbox.errors import EmbeddedServerError
@@ -112,7 +112,7 @@ def test_the_server_does_not_outlive_the_process_that_started_it(
 
 
 def test_without_binaries_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "available_servers", list)
+    monkeypatch.setattr(binaries, "available_servers", list)
     with pytest.raises(EmbeddedServerError) as caught:
         find_binaries()
     assert "pgmailbox[demo]" in (caught.value.hint or "")
@@ -122,7 +122,7 @@ def test_without_binaries_the_hint_says_what_to_install(monkeypatch: pytest.Monk
 def test_as_root_binaries_out_of_reach_are_brought_within_it(
     bin_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_is_open_to_all", lambda path: path.name != "postgres")
+    monkeypatch.setattr(embedded, "is_open_to_all", lambda path: path.name != "postgres")
     if not bin_dir.parent.name.startswith("pginstall"):
         pytest.skip("the machine's own binaries are always within reach")
     with EmbeddedPostgres(bin_dir) as server, psycopg.connect(server.dsn) as connection:

@@ -30,7 +30,7 @@ def to_jsonb(name: str, value: object) -> Jsonb:
     return encoded(to_json(name, value), value)
 
 
-def encoded(text: bytes, value: object) -> Jsonb:
+def encoded(text: bytes, value: object = None) -> Jsonb:
     """Wrap what is JSON text already for a jsonb parameter.
 
     The value goes along for a dumper of the application's own that may not ask for the text.

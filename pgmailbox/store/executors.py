@@ -149,13 +149,16 @@ class Session:
         if self._kept is None:
             if self._is_closed or not self._store.can_spare:
                 return await self._store.run(call, patience=patience)
-            await self._keep_one(patience)
+            self._kept = await self._keep_one(patience)
         try:
-            return await self._store.run_over(self._kept, call, patience=patience)
+            answer = await self._store.run_over(self._kept, call, patience=patience)
         except BaseException:
             self._forget()
             await self._lent.__aexit__(*sys.exc_info())
             raise
+        if self._is_closed:  # while this waited for its connection
+            await self.let_go()
+        return answer
 
     @property
     def keeps_one(self) -> bool:
@@ -172,10 +175,10 @@ class Session:
         self._forget()
         await self._lent.aclose()
 
-    async def _keep_one(self, patience: float | None) -> None:
+    async def _keep_one(self, patience: float | None) -> AsyncConnection[Any]:
         self._store.keep(1)  # before it is there: others who share the pool may ask meanwhile
         try:
-            self._kept = await self._lent.enter_async_context(self._store.connection(patience))
+            return await self._lent.enter_async_context(self._store.connection(patience))
         except BaseException:
             self._store.keep(-1)
             raise

@@ -222,14 +222,15 @@ class Execution:
         return retry_delay(self._hold.attempt, first=first, most=max(first, most))
 
     def _log_failure(self, error: BaseException) -> None:
+        in_words = {} if isinstance(error, InvalidArgument) else {"exception": in_full(error)}
         _log.warning(
             "handler.failed",
             dispatch_id=str(self._hold.dispatch_id),
             thread_id=self._hold.thread_id,
             kind=self._hold.kind,
             attempt=self._hold.attempt,
-            exception=None if isinstance(error, InvalidArgument) else in_full(error),
             error=_said(error),
+            **in_words,
         )
 
 

@@ -124,7 +124,7 @@ class Fetcher:
         self._is_unheard = False
         """Whether a claim was sent whose answer has not come."""
         self._most = _MOST
-        """What a claim may take: half as much after each whose answer has not come, for it may have
+        """What a claim may take: half as much after each that has failed, for its answer may have
         been too large to arrive before the connection was given up."""
         self._not_before = 0.0
         """When the next claim is to be sent at the earliest, unless a lane waits for it."""

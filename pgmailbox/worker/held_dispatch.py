@@ -9,14 +9,13 @@ from pgmailbox.errors import ClaimLost, InvalidArgument
 from pgmailbox.models import DISPATCH_COLUMNS, Dispatch, DispatchStatus
 from pgmailbox.store import to_jsonb
 from pgmailbox.store.claims import Claimed
+from pgmailbox.worker.hold import Hold  # noqa: TC001 - for `typing.get_type_hints`
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import TracebackType
 
     from psycopg import AsyncConnection, Connection
-
-    from pgmailbox.worker.hold import Hold
 
 _CLAIMED_COLUMNS: Final = frozenset(Claimed._fields)
 _COLUMNS: Final = frozenset(DISPATCH_COLUMNS)

@@ -29,6 +29,7 @@ declare
     counts bigint[] := '{}';
     guesses boolean[] := '{}';
     plan json;
+    total bigint;
 begin
     -- two numbers from two indexes, where a count by status would read the table; in
     -- one statement, so that both are of the same moment
@@ -68,20 +69,26 @@ begin
     status := 'acked';
     estimated := is_large;
     if is_large then
-        -- by how many there are on the first hundred pages of each slot
-        select sum(s.pages)
-               * (select count(*) from dispatch_history h where h.ctid < '(100,0)')
-               / sum(least(s.pages, 100))
-          into dispatches
-          from (
-              select pg_relation_size(i.inhrelid)
-                     / current_setting('block_size')::int as pages
-                from pg_inherits i
-               where i.inhparent = 'dispatch_history'::regclass
-          ) s;
+        -- by how many there are on the first hundred pages of each slot; not cached, or
+        -- a plan from when there was one page would stay
+        execute $query$
+            select sum(s.pages)
+                   * (select count(*) from dispatch_history h where h.ctid < '(100,0)')
+                   / sum(least(s.pages, 100))
+              from (
+                  select pg_relation_size(i.inhrelid)
+                         / current_setting('block_size')::int as pages
+                    from pg_inherits i
+                   where i.inhparent = 'dispatch_history'::regclass
+              ) s
+        $query$ into total;
+        -- which may have been cleaned up already
+        execute $query$
+            explain (format json) select from dispatch_history where status = 'acked'
+        $query$ into plan;
         dispatches := greatest(
-            greatest(dispatches, exactly + 1) - (select sum(c) from unnest(counts) c),
-            0);
+            greatest(total, exactly + 1) - (select sum(c) from unnest(counts) c),
+            (plan #>> '{0,Plan,Plan Rows}')::bigint);
     else
         select count(*) into dispatches
           from dispatch_history h

@@ -38,7 +38,8 @@ begin
         select p.kind, p.queue,
                coalesce(
                    -- of the dispatch that has brought it, and is no more
-                   (select f.priority from find_dispatch(p.dispatch_id) f), 128
+                   (select f.priority from find_dispatch(p.dispatch_id) f),
+                   128::smallint
                ) as priority
           into reader
           from pending_message p

@@ -6,6 +6,10 @@ returns setof dispatch
 language plpgsql
 stable
 set search_path from current
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
