@@ -230,7 +230,7 @@ class Fetcher:
     # --- claiming -------------------------------------------------------------------------
 
     async def _claim(self, room: int) -> None:
-        async def claim() -> None:
+        async def claim() -> tuple[list[Claimed], float, int]:
             wanted = min(room, self._most)
             call = self._functions.claim(
                 self._config.consumer_id,
@@ -238,10 +238,9 @@ class Fetcher:
                 max_dispatches=wanted,
                 queues=self._config.queues,
             )
-            rows, sent = await self._answered(call, wanted)
-            self._receive(rows, sent, wanted)
+            return *await self._answered(call, wanted), wanted
 
-        await self._persistently(claim, "claim")
+        self._receive(*await self._persistently(claim, "claim"))
 
     async def _exchange(self, room: int) -> None:
         """Hand in acks and claim, in one call; if it fails, the settler sees to the acks."""
