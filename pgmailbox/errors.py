@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import psycopg
-from psycopg_pool import PoolClosed
+import psycopg_pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,11 +235,13 @@ class translated:  # noqa: N801 - read as a phrase: with translated(): ...
 
 # Connection lost, server shutting down or starting, out of connections or memory, still a standby.
 _AWAY: Final = ("08", "57P", "53", "25006")
+_CLOSED: Final = psycopg_pool.PoolClosed
+"""By its owner: that will not pass."""
 
 
 def is_away(error: BaseException) -> bool:
     """Tell whether an error says only that the database cannot be reached or used just now."""
-    if isinstance(error, PoolClosed):
+    if isinstance(error, _CLOSED):
         return False
     if isinstance(error, Unavailable | psycopg.InterfaceError):
         return True
@@ -253,7 +255,7 @@ def is_away(error: BaseException) -> bool:
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed a moment later: away, or a timeout or a conflict."""
     return is_away(error) or (
-        isinstance(error, psycopg.OperationalError) and not isinstance(error, PoolClosed)
+        isinstance(error, psycopg.OperationalError) and not isinstance(error, _CLOSED)
     )
 
 
@@ -263,7 +265,9 @@ def is_from_database(error: BaseException) -> bool:
     That includes what an operator has to mend (a missing right, a schema that is being replaced),
     but not a pool that its owner has closed.
     """
-    return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(error, PoolClosed)
+    return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(
+        error, psycopg_pool.PoolClosed
+    )
 
 
 def first_line(error: object) -> str:

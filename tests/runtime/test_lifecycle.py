@@ -729,4 +729,5 @@ async def test_a_service_may_name_the_application(
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     for service, name in (("named", "by service"), ("unnamed", "pgmailbox:me")):
         await new_mailbox(f"service={service}", consumer_id="me").open()
-        assert rows(conn, "select from pg_stat_activity where application_name = %s", [name])
+        named = "select from pg_stat_activity where application_name = %s"
+        await wait_until_async(lambda named=named, name=name: rows(conn, named, [name]))

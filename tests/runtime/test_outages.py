@@ -544,13 +544,13 @@ async def test_a_ready_start_after_a_plain_one_gives_up_as_it_was_told(
 
 
 async def test_a_claim_that_is_too_large_for_the_line_takes_less_the_next_time(
-    new_mailbox: NewMailbox, dsn: str, monkeypatch: pytest.MonkeyPatch
+    new_mailbox: NewMailbox, own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgmailbox.assembly.PATIENCE", 2.0)
-    mailbox = new_mailbox()
+    mailbox = new_mailbox(own_server.dsn)
     large = [{"payload": random.randbytes(100_000).hex()} for _ in range(20)]
     sent = await mailbox.enqueue_many(large)
-    async with proxied(dsn) as (proxy, through):
+    async with proxied(own_server.tcp_dsn) as (proxy, through):
         # all of them take four seconds, five of them one
         worker = new_mailbox(through, concurrency=20, listen=False)
         worker.handler("default")(lambda dispatch: len(dispatch.payload))

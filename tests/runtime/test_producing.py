@@ -529,7 +529,7 @@ async def test_what_is_no_connection_or_pool_of_psycopgs_is_refused_by_name(
     for wrong in (None, AsyncConnectionPool(dsn, open=False)):
         with pytest.raises(InvalidArgument, match="ConnectionPool"):
             SyncMailbox(wrong)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument, match="several"):
+    with pytest.raises(InvalidArgument, match="iterable"):
         await mailbox.enqueue_many(None)  # type: ignore[arg-type]
 
 

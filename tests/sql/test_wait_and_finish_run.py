@@ -195,9 +195,9 @@ def test_input_that_came_while_a_run_was_at_work_is_there_when_it_waits(conn: Co
 
 
 def test_one_session_makes_readers_for_new_runs_and_for_waiting_ones(conn: Connection) -> None:
-    delivered(conn, "a", thread_id="u")
     held, run_id = started(conn, "b")
     wait(conn, held, run_id)
+    delivered(conn, "a", thread_id="u")
     delivered(conn, "c", boundary="resume_input", target_run_id=run_id)
     for thread_id in ("u", "t", "u"):  # what a statement was prepared for once must do for both
         call_one(conn, "interrupt", thread_id=thread_id)

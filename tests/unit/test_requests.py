@@ -87,5 +87,5 @@ def test_a_chunk_is_closed_when_it_is_heavy() -> None:
 
 
 def test_what_cannot_be_gone_through_is_an_invalid_argument() -> None:
-    with pytest.raises(InvalidArgument, match="several, not None"):
+    with pytest.raises(InvalidArgument, match="iterable, not None"):
         list(chunked(None, CHUNK))  # type: ignore[arg-type]
