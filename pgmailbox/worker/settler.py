@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 import psycopg
@@ -101,24 +102,28 @@ class Settler:
 
     async def _settle(self, batch: Batch) -> None:
         try:
-            for hold, verdict in batch:
-                if (
-                    isinstance(verdict, Nack | Dead)
-                    and verdict.timed_out
-                    and hold not in self._tries
-                ):
-                    await self._contained([(hold, verdict)], self._record_timeout(hold, verdict))
             for group in self._alike(batch):
+                for hold, verdict in group:
+                    if not isinstance(verdict, (Nack, Dead)):
+                        break  # nor is any other of the group
+                    if verdict.timed_out and hold not in self._tries:
+                        work = self._record_timeout(hold, verdict)
+                        await self._contained([(hold, verdict)], work)
                 await self._contained(group, self._send(group))
         finally:
-            done = [hold for hold, _ in batch if hold not in self._postponed]
-            for hold, _ in batch:
-                if hold in self._postponed:
-                    pause = 0.05 * 2 ** self._tries[hold]
-                    asyncio.get_running_loop().call_later(pause, self._resume, hold)
-                else:
-                    self._tries.pop(hold, None)
-            self._on_settled(done)
+            self._on_settled(self._done(batch) if self._tries else [hold for hold, _ in batch])
+
+    def _done(self, batch: Batch) -> list[Hold]:
+        """Return those that need not be sent again, and see to it that the others are."""
+        done: list[Hold] = []
+        for hold, _ in batch:
+            if hold in self._postponed:
+                pause = 0.05 * 2 ** self._tries[hold]
+                asyncio.get_running_loop().call_later(pause, self._resume, hold)
+            else:
+                self._tries.pop(hold, None)
+                done.append(hold)
+        return done
 
     async def _contained(self, group: Batch, work: Awaitable[None]) -> None:
         """Do it; where the database refuses, leases will lapse, and it runs again elsewhere."""
@@ -214,12 +219,15 @@ class Settler:
     def _alike(self, batch: Batch) -> Iterable[Batch]:
         """Split it by what one call can carry; what was not accepted before goes by itself."""
         groups: defaultdict[Hashable, list[tuple[Hold, Verdict]]] = defaultdict(list)
+        acks: list[tuple[Hold, Ack]] = []
         for hold, verdict in batch:
-            likeness = hold.key if hold in self._tries else _likeness(hold, verdict)
-            groups[likeness].append((hold, verdict))
-        for group in groups.values():
-            acks = [(hold, verdict) for hold, verdict in group if isinstance(verdict, Ack)]
-            yield from ack_loads(acks) if acks else (group,)
+            if hold in self._tries:
+                groups[hold.key].append((hold, verdict))
+            elif isinstance(verdict, Ack):
+                acks.append((hold, verdict))
+            else:
+                groups[_likeness(hold, verdict)].append((hold, verdict))
+        return chain(ack_loads(acks) if acks else (), groups.values())
 
     def _call_for(self, group: Batch) -> Call[list[Any]]:
         ids = [hold.key for hold, _ in group]

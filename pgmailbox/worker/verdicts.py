@@ -26,6 +26,8 @@ class Ack:
 
 def ack_loads(acks: Sequence[tuple[Hold, Ack]]) -> Iterator[Sequence[tuple[Hold, Ack]]]:
     """Cut acks into what goes into one call: all of them, unless their responses are heavy."""
+    if not any(ack.response for _, ack in acks):
+        return iter((acks,))
     return chunked(acks, len(acks), weight=lambda pair: len(pair[1].response or ""))
 
 

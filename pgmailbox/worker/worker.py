@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -251,7 +251,7 @@ class Worker:
     def _start_waiting(self) -> None:
         """Start what is in the buffer, as far as there is room; keep the order of the rest."""
         waiting: list[Hold] = []
-        limited: Counter[str] = Counter()
+        limited: dict[str, int] = {}
         while self._buffer and len(self._running) < self._config.concurrency:
             hold = self._buffer.popleft()
             handler = self._handlers.get(hold.kind)
@@ -265,12 +265,12 @@ class Worker:
             if limit is None or limit.has_room:
                 self._start(hold, handler, limit)
             else:
-                limited[hold.kind] += 1
+                limited[hold.kind] = limited.get(hold.kind, 0) + 1
                 waiting.append(hold)
-        self._limited = sum(
-            min(number, self._limits[kind].may_stand_aside) for kind, number in limited.items()
-        )
         self._buffer.extendleft(reversed(waiting))
+        self._limited = 0
+        for kind, number in limited.items():
+            self._limited += min(number, self._limits[kind].may_stand_aside)
 
     def _is_taken(self, lane: str | bytes) -> bool:
         """Tell whether a handler is still ending here whose claim was lost.
