@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -730,5 +731,4 @@ async def test_a_service_may_name_the_application(
     query = "select from pg_stat_activity where application_name = %s"
     for service, name in (("named", "by service"), ("unnamed", "pgmailbox:me")):
         await new_mailbox(f"service={service}", consumer_id="me").open()
-        while not rows(conn, query, [name]):
-            await asyncio.sleep(0.01)  # its pool connects in the background
+        await wait_until_async(partial(rows, conn, query, [name]))
