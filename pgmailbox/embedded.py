@@ -23,12 +23,20 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import quote
 
-from pgmailbox.binaries import find_binaries, is_open_to_all, major_of, relocated
+from pgmailbox.binaries import (
+    available_servers,
+    find_binaries,
+    is_open_to_all,
+    major_of,
+    relocated,
+)
 from pgmailbox.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
+
+__all__ = ["EmbeddedPostgres", "StopMode", "available_servers", "find_binaries", "major_of"]
 
 StopMode = Literal["fast", "immediate"]
 
