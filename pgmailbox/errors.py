@@ -235,13 +235,11 @@ class translated:  # noqa: N801 - read as a phrase: with translated(): ...
 
 # Connection lost, server shutting down or starting, out of connections or memory, still a standby.
 _AWAY: Final = ("08", "57P", "53", "25006")
-_CLOSED: Final = psycopg_pool.PoolClosed
-"""By its owner: that will not pass."""
 
 
 def is_away(error: BaseException) -> bool:
     """Tell whether an error says only that the database cannot be reached or used just now."""
-    if isinstance(error, _CLOSED):
+    if _is_of_closed_pool(error):
         return False
     if isinstance(error, Unavailable | psycopg.InterfaceError):
         return True
@@ -255,7 +253,7 @@ def is_away(error: BaseException) -> bool:
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed a moment later: away, or a timeout or a conflict."""
     return is_away(error) or (
-        isinstance(error, psycopg.OperationalError) and not isinstance(error, _CLOSED)
+        isinstance(error, psycopg.OperationalError) and not _is_of_closed_pool(error)
     )
 
 
@@ -265,9 +263,12 @@ def is_from_database(error: BaseException) -> bool:
     That includes what an operator has to mend (a missing right, a schema that is being replaced),
     but not a pool that its owner has closed.
     """
-    return isinstance(error, psycopg.Error | PgMailboxError) and not isinstance(
-        error, psycopg_pool.PoolClosed
-    )
+    return isinstance(error, psycopg.Error | PgMailboxError) and not _is_of_closed_pool(error)
+
+
+def _is_of_closed_pool(error: BaseException) -> bool:
+    """Tell whether a pool was closed by its owner: that will not pass."""
+    return isinstance(error, psycopg_pool.PoolClosed)
 
 
 def first_line(error: object) -> str:
