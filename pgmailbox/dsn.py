@@ -19,7 +19,7 @@ from pgmailbox.errors import InvalidArgument
 _SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 _URL: Final = re.compile(r"postgres(?:ql)?://")
 _PORTS: Final = re.compile(r"[0-9,]*")
-_UNREADABLE: Final = "<malformed DSN, not shown>"
+_UNREADABLE: Final = "<DSN not shown: it may tell a password>"
 
 
 def parsed(dsn: str) -> dict[str, str]:

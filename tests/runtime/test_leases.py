@@ -16,7 +16,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from structlog.testing import capture_logs
 
-from pgmailbox.store import Functions, Session, Store
+from pgmailbox.store import Call, Functions, Session, Store
+from pgmailbox.store.calls import scalar
 from tests.calls import enqueued
 from tests.runtime.apps import entries, make_ledger
 from tests.runtime.houses import load, renewed, running, until, until_drained, until_status
@@ -516,6 +517,20 @@ async def test_nor_is_there_where_all_ask_at_the_same_moment(dsn: str) -> None:
         assert Store(pool).can_spare
         await sessions[0].run(clock)
         assert not sessions[0].keeps_one, "it was closed"
+
+
+async def test_a_session_that_is_closed_during_a_call_keeps_its_connection_until_the_end(
+    dsn: str,
+) -> None:
+    slow = Call("pg_sleep", b"select pg_sleep(0.5) is null", (), scalar)
+    async with AsyncConnectionPool(dsn, min_size=4, max_size=4, open=False) as pool:
+        session = Session(Store(pool))
+        asked = asyncio.create_task(session.run(slow))
+        await wait_until_async(lambda: session.keeps_one)
+        await session.close()
+        assert await asked is False
+        assert not session.keeps_one
+        assert Store(pool).can_spare
 
 
 async def test_the_connection_for_renewals_is_used_while_nothing_is_held(

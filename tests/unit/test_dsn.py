@@ -67,4 +67,4 @@ def test_an_empty_dsn_leaves_everything_to_libpq() -> None:
 )
 def test_an_at_sign_in_the_query_is_what_libpq_takes_it_for(dsn: str) -> None:
     assert parsed(dsn)["host"] == "h"
-    assert redacted(dsn) == "<malformed DSN, not shown>", "it could still be of a password"
+    assert "not shown" in redacted(dsn), "it could still be of a password"
