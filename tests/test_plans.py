@@ -94,6 +94,11 @@ def all_scheduled(conn: Connection, count: int) -> None:
     load(conn, FEW, lambda n: f"t{n}")
 
 
+def all_scheduled_in_few_lanes_as_the_statistics_know(conn: Connection, count: int) -> None:
+    all_scheduled(conn, count)
+    conn.execute("analyze pgmailbox.dispatch")
+
+
 def all_terminal(conn: Connection, count: int) -> None:
     """Copies of one that was acked."""
     enqueued(conn)
@@ -120,6 +125,7 @@ SHAPES: Final[list[Shape]] = [
     many_busy_lanes,
     no_lane,
     all_scheduled,
+    all_scheduled_in_few_lanes_as_the_statistics_know,
     all_terminal,
 ]
 

@@ -11,6 +11,8 @@ returns setof record
 language plpgsql
 stable
 set search_path from current
+set seq_page_cost = 0
+set random_page_cost = 0
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off

@@ -6,6 +6,8 @@ returns boolean
 language plpgsql
 stable
 set search_path from current
+set seq_page_cost = 0
+set random_page_cost = 0
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off

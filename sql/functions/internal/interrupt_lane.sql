@@ -23,6 +23,8 @@ returns record
 language plpgsql
 volatile
 set search_path from current
+set seq_page_cost = 0
+set random_page_cost = 0
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
